@@ -53,6 +53,14 @@ def configure(level: int = logging.INFO) -> None:
             logger.propagate = False
 
 
+def copy_of_terminal() -> int:
+    """Return a new file descriptor that leads to the user's terminal, for a child process. The caller closes it."""
+    try:
+        return os.dup(int(os.environ["ALIGN_TERMINAL"]))
+    except (KeyError, ValueError, OSError):  # not the process of a stage, or the terminal was closed
+        return os.dup(2)
+
+
 def get_logger(name: str) -> logging.Logger:
     """Return the logger of a module. Pass the module's `__name__`."""
     return logging.getLogger(name)

@@ -39,8 +39,6 @@ class BuildContext:
     """Folder or Hugging Face name of the model. Only builders that sample from a model use this field."""
     sandbox: SandboxSettings = field(default_factory=SandboxSettings)
     """Settings of the sandbox that runs code of repositories and of models."""
-    show_progress: bool | None = None
-    """Whether to show progress on stderr. With None, progress is shown only if stderr is a terminal."""
     clone_folder: Path | None = None
     """Folder for clones of remote repositories. With None, a temporary folder is used, and removed at the end."""
     dtype: DType = "auto"

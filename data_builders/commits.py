@@ -291,7 +291,6 @@ def build_commits(settings: CommitsSettings, context: BuildContext) -> dict[str,
             kind=settings.form,
             redact=False,  # `CommitRows` has already redacted both versions of a file together
             workers=context.workers,
-            progress=context.show_progress,
             decontaminator=settings.decontaminator(),
             prepare=CommitRows(settings.form, settings.limits, settings.licenses, context.seed),
             report={"sources": [f"{repository.name} {repository.commit}" for repository in repositories]},

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, TextIO
 
 from pydantic import AfterValidator, Field
 
+from alignment.progress import Progress
 from alignment.wording import did_you_mean
 from data_builders.builder import BuildContext
 from data_builders.cleaning.clean_files import (
@@ -32,7 +33,7 @@ from data_builders.parsing.languages import LANGUAGES
 from data_builders.repositories.sources import File, Repository, Sources, cloned, iterate_files
 from data_builders.shared_settings import Decontaminated
 from data_builders.storage.dataset import DatasetWriter, sorted_counts
-from data_builders.storage.parallel import Progress, ordered_map
+from data_builders.storage.parallel import ordered_map
 from data_builders.storage.staging import FingerprintStore, RowStore
 
 NotebookForm = Literal["script", "structured"]
@@ -164,7 +165,7 @@ def _clean(
     """
     redacted: Counter[str] = Counter()
     escaped = 0
-    progress = Progress("corpus", 0, context.show_progress)
+    progress = Progress("corpus", unit="files", amount_unit="MB")
     batches: Iterator[Cleaned] = ordered_map(
         clean_batch, files.batches(), argument=files.settings, workers=context.workers
     )
@@ -176,7 +177,7 @@ def _clean(
         prints.append(batch.prints)
         redacted.update(batch.redacted)
         escaped += batch.escaped
-        progress.advance(batch.files, batch.bytes)
+        progress.advance(batch.files, batch.bytes / 1e6)
     return redacted, escaped
 
 

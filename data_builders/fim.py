@@ -16,11 +16,12 @@ from typing import Any, Literal
 import pyarrow as pa
 
 from alignment.models.formats import FimMode, escape_special_text, fim_document
+from alignment.progress import Progress
 from alignment.settings import Reference, Settings, Share
 from data_builders.builder import BuildContext
 from data_builders.parsing.syntax_spans import random_span, syntax_span
 from data_builders.storage.dataset import DatasetWriter, lineage, read_datasets
-from data_builders.storage.parallel import Progress, ordered_map, row_batches
+from data_builders.storage.parallel import ordered_map, row_batches
 
 
 class FimSettings(Settings):
@@ -113,7 +114,7 @@ def build_fim(settings: FimDocumentsSettings, context: BuildContext) -> dict[str
     inputs = [path.path() for path in settings.inputs]
     writer = DatasetWriter(context.out, "document", {"format": pa.string()})
     counts: Counter[str] = Counter()
-    progress = Progress("fill-in-the-middle", 0, context.show_progress)
+    progress = Progress("fill-in-the-middle", unit="rows")
     batches = ordered_map(
         _fim_batch,
         row_batches(read_datasets(inputs)),

@@ -20,6 +20,7 @@ import pyarrow as pa
 from pydantic import BeforeValidator, Field
 
 from alignment.files import write_text
+from alignment.progress import Progress
 from alignment.rows import reading as row_files
 from alignment.rows.kinds import kind_of
 from alignment.rows.row_texts import document_text
@@ -27,7 +28,7 @@ from alignment.settings import Positive, Reference, Settings, Share
 from data_builders.builder import BuildContext
 from data_builders.cleaning.clean_rows import extra_columns
 from data_builders.storage.dataset import DatasetWriter, lineage
-from data_builders.storage.parallel import Progress, ordered_map, row_batches
+from data_builders.storage.parallel import ordered_map, row_batches
 from data_builders.storage.staging import RowStore
 from data_builders.storage.token_counts import TokenCounter, token_counter
 
@@ -153,7 +154,7 @@ def _lengths(name: str, paths: Sequence[Path], tokenizer: Path | None, context: 
     if cache.exists():
         return array("Q", json.loads(cache.read_text()))
     lengths = array("Q")
-    progress = Progress(f"counting tokens of {name}", 0, context.show_progress)
+    progress = Progress(f"counting tokens of {name}", unit="rows")
     for path in paths:
         batches = ordered_map(
             _count,

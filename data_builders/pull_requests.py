@@ -106,7 +106,6 @@ def build_pull_requests(settings: PullRequestsSettings, context: BuildContext) -
         {"repository": settings.repository, "decontaminate": settings.benchmark_names()},
         kind="document",
         workers=context.workers,
-        progress=context.show_progress,
         report={"left_out": left_out, "sources": [path.name for path in exports]},
         decontaminator=settings.decontaminator(),
     )

@@ -23,12 +23,13 @@ import pyarrow as pa
 from pydantic import model_validator
 
 from alignment.models.formats import escape_special_text, repo_document, repo_fim_document
+from alignment.progress import Progress
 from alignment.settings import Positive, Reference, Settings
 from data_builders.builder import BuildContext
 from data_builders.fim import FimSettings, cut_document
 from data_builders.parsing.imports import Resolver, imports
 from data_builders.storage.dataset import DatasetWriter, lineage, read_datasets
-from data_builders.storage.parallel import Progress, ordered_map, row_batches
+from data_builders.storage.parallel import ordered_map, row_batches
 from data_builders.storage.staging import RowStore
 from data_builders.storage.token_counts import TokenCounter, token_counter
 
@@ -267,7 +268,7 @@ def build_repo_level(settings: RepoLevelSettings, context: BuildContext) -> dict
     columns = {"format": pa.string(), "files": pa.int64()} if settings.render else {"files": _FILES}
     writer = DatasetWriter(context.out, "document", columns)
     counts: Counter[str] = Counter()
-    progress = Progress("repo-level", 0, context.show_progress)
+    progress = Progress("repo-level", unit="files")
     batches = ordered_map(
         _examine, row_batches(read_datasets(inputs)), initial=token_counter, argument=tokenizer, workers=context.workers
     )

@@ -29,13 +29,12 @@ from alignment.grading import SandboxSettings
 from alignment.logs import get_logger
 from alignment.models.source import DType
 from alignment.models.stored_config import is_gguf
+from alignment.progress import Progress
 
 logger = get_logger(__name__)
 
 SILENCE_SECONDS = 1800
 """Rank 0 stops with an error if no other rank has written anything for this many seconds."""
-PROGRESS_SECONDS = 15
-"""Seconds between two progress messages while completions are generated."""
 
 
 def evaluate(
@@ -234,20 +233,20 @@ class _EvaluationRun:
             return
         engine = self.engine
         engine.batch_size = request.batch_size or self.batch_size
-        started = logged = time.monotonic()
-        tokens = 0
-        for count, (job, completion) in enumerate(engine.generate(list(jobs.values())), 1):
-            self.completions.add({"key": job.key, **asdict(completion)})
-            tokens += completion.tokens
+        progress = Progress(benchmark.name, len(jobs), "completions", amount_unit="tokens")
+        before = time.monotonic()
+        for job, completion in engine.generate(list(jobs.values())):
+            now = time.monotonic()
+            # The time since the previous completion: over all completions these times add up to the whole time.
+            self.completions.add({"key": job.key, **asdict(completion), "seconds": round(now - before, 4)})
+            before = now
+            progress.advance(1, completion.tokens)
             if completion.finish == "prompt_too_long":
                 logger.warning(
                     "%s: a prompt of %d tokens is longer than the model's %d: counted as not solved",
                     benchmark.name, len(job.ids), engine.max_length,
                 )  # fmt: skip
-            if time.monotonic() - logged > PROGRESS_SECONDS or count == len(jobs):
-                logged = time.monotonic()
-                speed = tokens / max(1e-9, logged - started)
-                logger.info("%s: %d/%d completions, %.0f tokens/s", benchmark.name, count, len(jobs), speed)
+        progress.finish()
 
     def grade(self, benchmark: Benchmark, problems: Sequence[Problem], second: bool = False) -> None:
         """Grade the stored completions of those problems that have a task."""
@@ -260,7 +259,14 @@ class _EvaluationRun:
                 pairs.append((problem, benchmark.assemble(problem, record["text"])))
         if pairs:
             limits = scoring.limits_for(benchmark, self.sandbox.limits())
-            scoring.grade(pairs, self.verdicts, sandbox=self.sandbox, limits=limits, hidden=benchmark.hidden)
+            scoring.grade(
+                pairs,
+                self.verdicts,
+                sandbox=self.sandbox,
+                limits=limits,
+                hidden=benchmark.hidden,
+                label=f"{benchmark.name}: grading",
+            )
 
     def outcome(self, benchmark: Benchmark, problem: Problem, sample: int, second: bool = False) -> Outcome | None:
         """Return the outcome of one sample, or None if its completion or verdict is not stored yet."""

@@ -14,6 +14,7 @@ from alignment.evaluation.problem import Benchmark, Problem, Row
 from alignment.evaluation.store import Store, digest
 from alignment.grading import Limits, SandboxSettings, open_grader
 from alignment.logs import get_logger
+from alignment.progress import Progress
 from alignment.sandbox import toolchains
 
 logger = get_logger(__name__)
@@ -70,6 +71,7 @@ def grade(
     sandbox: SandboxSettings,
     limits: Limits,
     hidden: Sequence[str] = (),
+    label: str = "grading",
 ) -> None:
     """Grade the programs that have no verdict (result of the tests) in the store yet, and store their verdicts.
 
@@ -81,6 +83,7 @@ def grade(
         sandbox: how programs run.
         limits: limits of one program.
         hidden: files that programs must not see.
+        label: name of the work in progress messages.
     """
     missing: dict[str, tuple[Row, str]] = {}
     for problem, program in pairs:
@@ -93,6 +96,7 @@ def grade(
         return
     with open_grader(sandbox, limits=limits, hidden=hidden) as grader:
         keys = {grader.submit(task, program): key for key, (task, program) in missing.items()}
+        progress = Progress(label, len(keys), "programs")
         for future in as_completed(keys):
             verdict = future.result()
             store.add(
@@ -106,6 +110,8 @@ def grade(
                 }
             )
             store.records[keys[future]]["fresh"] = True  # only errors of earlier runs are graded again
+            progress.advance()
+        progress.finish()
 
 
 def check_tools(benchmarks: Sequence[Benchmark], sandbox: SandboxSettings) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from alignment import logs
 from alignment.processes import die_with_parent
 
 
@@ -39,8 +40,20 @@ def run_job(
             "ALIGN_PARENT": str(os.getpid()),
         }
         command = [str(python or sys.executable), "-P", "-m", module, str(file)]
-        cwd = folder if in_own_folder else None
-        done = subprocess.run(command, capture_output=True, text=True, errors="replace", env=environment, cwd=cwd)
+        # The stderr of the process is captured for its error; its log messages go to the user's terminal.
+        terminal = logs.copy_of_terminal()
+        try:
+            done = subprocess.run(
+                command,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                env=environment | {"ALIGN_TERMINAL": str(terminal)},
+                cwd=folder if in_own_folder else None,
+                pass_fds=(terminal,),
+            )
+        finally:
+            os.close(terminal)
         if done.returncode == 0 and result.is_file():
             return json.loads(result.read_text(encoding="utf-8"))
         lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
@@ -56,6 +69,7 @@ def serve_job(work: Callable[[dict[str, Any]], Mapping[str, Any]]) -> None:
     keeps running after an export was killed.
     """
     die_with_parent()
+    logs.configure()
     job = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     result_file = Path(job.pop("result"))
     try:

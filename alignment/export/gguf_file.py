@@ -24,6 +24,7 @@ from alignment.export.levels import Level, ModelTraits, tensor_type
 from alignment.export.llamacpp import LlamaCppLibrary
 from alignment.export.vocabulary import read_vocabulary
 from alignment.models.stored_tensors import StoredTensor, to_float32
+from alignment.progress import Progress
 
 if TYPE_CHECKING:
     from gguf import GGUFWriter
@@ -193,6 +194,7 @@ def _write_tensors(
         writer.write_kv_data_to_file()
         writer.write_ti_data_to_file()
         assert writer.fout is not None
+        progress = Progress(f"writing {Path(writer.fout[0].name).name}", len(plans), "tensors", amount_unit="MB")
         with ThreadPoolExecutor(workers) as pool:
             for stream, tensors in zip(writer.fout, writer.tensors, strict=True):
                 writer.write_padding(stream, stream.tell())
@@ -202,6 +204,7 @@ def _write_tensors(
                     for piece in _encoded(plan, importance, library, pool, workers):
                         stream.write(piece)
                     writer.write_padding(stream, plan.size_bytes)
+                    progress.advance(1, plan.size_bytes / 1e6)
         return [Path(stream.name).name for stream in writer.fout]
     finally:
         writer.close()

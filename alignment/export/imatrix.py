@@ -23,6 +23,7 @@ from alignment.export.fresh_process import serve_job
 from alignment.export.gguf_file import gguf_name
 from alignment.export.measure import cut_windows
 from alignment.export.runtimes import TransformersRuntime
+from alignment.progress import track
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ def collect(job: ImatrixJob) -> CalibrationUse:
     for name, module in runtime.model.named_modules():
         if isinstance(module, torch.nn.Linear) and name != "lm_head":
             module.register_forward_pre_hook(add_to(gguf_name(f"{name}.weight")))
-    for window in windows:
+    for window in track(windows, "importance matrix", "windows"):
         runtime.logits(window.tolist())
     values = {name: (total.cpu().numpy(), windows.size) for name, total in sums.items()}
     write_imatrix(Path(job.out), values, job.context)

@@ -23,6 +23,7 @@ import numpy as np
 from alignment.export.export_row import Measurement
 from alignment.export.fresh_process import serve_job
 from alignment.export.runtimes import LlamaCppRuntime, Runtime, TransformersRuntime
+from alignment.progress import track
 
 MAX_LOSS = 700.0
 """Mean losses are cut to this value before exp is computed, since exp overflows float64 above 709."""
@@ -116,7 +117,7 @@ def write_reference(runtime: Runtime, job: MeasureJob) -> OriginalFigures:
     np.save(folder / "windows.npy", windows)
     store: np.ndarray | None = None
     loss, started = 0.0, time.perf_counter()
-    for number, window in enumerate(windows):
+    for number, window in enumerate(track(windows, "measuring the original", "windows")):
         log_p = log_softmax(runtime.logits(window.tolist())[:-1])
         if store is None:
             store = np.lib.format.open_memmap(
@@ -150,7 +151,7 @@ def compare(runtime: Runtime, job: MeasureJob, reference: OriginalFigures) -> Me
     loss = divergence = 0.0
     same = 0
     seconds = 0.0
-    for window, expected in zip(windows, store, strict=True):
+    for window, expected in zip(track(windows, f"measuring {Path(job.model).name}", "windows"), store, strict=True):
         started = time.perf_counter()
         logits = runtime.logits(window.tolist())[:-1]
         seconds += time.perf_counter() - started

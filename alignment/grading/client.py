@@ -24,6 +24,7 @@ from alignment.grading.grader import Grader
 from alignment.grading.sandbox_settings import SERVICE_WORKERS, SandboxSettings
 from alignment.grading.task import TaskRow
 from alignment.grading.verdict import TestResult, Verdict, error
+from alignment.progress import results
 from alignment.sandbox.limits import Limits
 
 SCHEMES = ("http://", "https://")
@@ -120,8 +121,7 @@ class RemoteGrader:
 
     def grade_many(self, pairs: Iterable[tuple[TaskRow, str]]) -> list[Verdict]:
         """Return one verdict for each pair of task and program, in the same order."""
-        futures = [self.submit(task, program) for task, program in pairs]
-        return [future.result() for future in futures]
+        return results([self.submit(task, program) for task, program in pairs], "grading")
 
     def _grade(self, task: TaskRow, program: str) -> Verdict:
         end = time.monotonic() + self.deadline_seconds

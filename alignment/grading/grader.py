@@ -23,6 +23,7 @@ from alignment.grading.task import (
     read_task,
 )
 from alignment.grading.verdict import Verdict, error, failed
+from alignment.progress import results
 from alignment.sandbox import toolchains
 from alignment.sandbox.compiled import Compiled, cache_folder, prepare, prune
 from alignment.sandbox.inside import wire
@@ -124,8 +125,7 @@ class Grader:
 
     def grade_many(self, pairs: Iterable[tuple[TaskRow, str]]) -> list[Verdict]:
         """Return one verdict for each pair of task and program, in the same order."""
-        futures = [self.submit(task, program) for task, program in pairs]
-        return [future.result() for future in futures]
+        return results([self.submit(task, program) for task, program in pairs], "grading")
 
     def outputs(
         self, program: str, entry_point: str, inputs: Sequence[tuple[list[Any], dict[str, Any]]]

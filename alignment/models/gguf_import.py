@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -23,6 +23,7 @@ import numpy as np
 
 from alignment.files import write_json
 from alignment.models.gguf_tokenizer import field_value, write_tokenizer
+from alignment.progress import track
 
 QUANTIZATION_FILE = "quantization.json"
 SHARD_BYTES = 4 * 2**30
@@ -87,16 +88,13 @@ class GgufImport:
         )
 
 
-def import_gguf(
-    file: Path, folder: Path, dtype: StoredType = "bfloat16", progress: Callable[[int, int], None] | None = None
-) -> GgufImport:
+def import_gguf(file: Path, folder: Path, dtype: StoredType = "bfloat16") -> GgufImport:
     """Convert a GGUF file into a Hugging Face model folder.
 
     Args:
         file: The GGUF file. A model that is split into several files is not supported.
         folder: The folder to write. It appears only when all files are complete.
         dtype: The type of the weights in the folder.
-        progress: Function that is called after each tensor with two counts: the written tensors, and all tensors.
 
     Raises:
         ValueError: The file is not a GGUF file, is cut off, has another architecture or tokenizer, or lacks tensors.
@@ -108,7 +106,7 @@ def import_gguf(
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    types = _write_weights(tensors, partial, dtype, progress)
+    types = _write_weights(tensors, partial, dtype, file.name)
     config.dtype = dtype
     config.save_pretrained(partial)
     write_tokenizer(file, reader, partial)
@@ -271,9 +269,9 @@ def dequantized(tensor: Any, rows: slice = slice(None)) -> np.ndarray:
 
 
 def _write_weights(
-    tensors: Mapping[str, Any], folder: Path, dtype: StoredType, progress: Callable[[int, int], None] | None
+    tensors: Mapping[str, Any], folder: Path, dtype: StoredType, source: str
 ) -> dict[str, TypeRounding]:
-    """Write the tensors in shards of at most 4 GiB. Return the rounding of each tensor type, by name."""
+    """Write the tensors of the file `source` in shards of at most 4 GiB. Return the rounding of each tensor type."""
     import torch
     from safetensors.torch import save_file
 
@@ -282,7 +280,7 @@ def _write_weights(
     shards: list[dict[str, Any]] = [{}]
     size = 0
     names: dict[str, int] = {}
-    for number, (name, tensor) in enumerate(tensors.items(), 1):
+    for name, tensor in track(list(tensors.items()), f"importing {source}", "tensors"):
         values = dequantized(tensor)
         error, power = _rounding(values, tensor)
         entry = (values.size, float(tensor.n_bytes), error, power)
@@ -296,8 +294,6 @@ def _write_weights(
         shards[-1][name] = weight
         names[name] = len(shards)
         size += weight.nbytes
-        if progress is not None:
-            progress(number, len(tensors))
     save_file(shards[-1], folder / _shard_name(len(shards)), metadata={"format": "pt"})
     _finish_shards(folder, names, len(shards))
     return {name: _summary(entries) for name, entries in sorted(roundings.items())}

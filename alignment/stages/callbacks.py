@@ -18,7 +18,7 @@ import torch
 from torch import distributed
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from alignment.logs import get_logger
+from alignment.logs import format_duration, get_logger
 from alignment.planning.disk import check_checkpoint_space
 from alignment.stages.checkpoints import write_manifest
 from alignment.stages.stopping import SWITCH
@@ -58,6 +58,8 @@ class Recorder(TrainerCallback):
         self.out, self.rank, self.world_size = out, rank, world_size
         self.file = out / "metrics.jsonl"
         self.last_message = time.monotonic()
+        self.reference: tuple[float, int, float | None] | None = None
+        """Time, step and number of trained tokens at the first progress message, from which the speed is computed."""
         self.begun = time.monotonic()
         self.first_step: float | None = None
         """Seconds from the start of training to the end of the first step."""
@@ -129,7 +131,25 @@ class Recorder(TrainerCallback):
         if time.monotonic() - self.last_message > _SECONDS_BETWEEN_MESSAGES and "loss" in figures:
             self.last_message = time.monotonic()
             reward = f", reward {figures['reward']:.3f}" if "reward" in figures else ""
-            logger.info("      step %d/%d  loss %.4f%s", state.global_step, state.max_steps, figures["loss"], reward)
+            speed = self._speed(state, figures.get("num_tokens"))
+            logger.info(
+                "      step %d/%d  loss %.4f%s%s", state.global_step, state.max_steps, figures["loss"], reward, speed
+            )
+
+    def _speed(self, state: TrainerState, tokens: float | None) -> str:
+        """Return tokens per second and the time left, from the steps after the first message of this process."""
+        now = time.monotonic()
+        if self.reference is None:
+            self.reference = (now, state.global_step, tokens)
+            return ""
+        since, first_step, first_tokens = self.reference
+        elapsed, steps = now - since, state.global_step - first_step
+        parts = []
+        if tokens is not None and first_tokens is not None and tokens > first_tokens:
+            parts.append(f"{(tokens - first_tokens) / elapsed:,.0f} tokens/s")
+        if steps > 0 and state.global_step < state.max_steps:
+            parts.append(f"{format_duration(elapsed / steps * (state.max_steps - state.global_step))} left")
+        return "".join(f", {part}" for part in parts)
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         folder = Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"

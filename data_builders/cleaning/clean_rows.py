@@ -15,6 +15,7 @@ from typing import Annotated, Any
 import pyarrow as pa
 from pydantic import Field
 
+from alignment.progress import Progress
 from alignment.rows.kinds import kind_of
 from alignment.rows.row_texts import IGNORED_KEYS, all_texts
 from alignment.settings import Reference
@@ -32,7 +33,7 @@ from data_builders.storage.dataset import (
     sorted_counts,
     storable,
 )
-from data_builders.storage.parallel import Progress, ordered_map, row_batches
+from data_builders.storage.parallel import ordered_map, row_batches
 from data_builders.storage.staging import FingerprintStore, RowStore
 
 SEPARATOR = "\n\x1e\n"
@@ -159,7 +160,6 @@ def build_clean(settings: CleanRowsSettings, context: BuildContext) -> dict[str,
         deduplicate=settings.deduplicate,
         threshold=settings.threshold,
         workers=context.workers,
-        progress=context.show_progress,
         report={"sources": lineage(inputs)},
     )
 
@@ -175,7 +175,6 @@ def clean_stream(
     deduplicate: bool = True,
     threshold: float = THRESHOLD,
     workers: int = 1,
-    progress: bool | None = None,
     report: dict[str, Any] | None = None,
     kind: str | None = None,
     prepare: Prepare | None = None,
@@ -192,7 +191,6 @@ def clean_stream(
         deduplicate: whether to drop exact and near-duplicates.
         threshold: two rows are duplicates if the Jaccard similarity of their 5-grams is at least this number.
         workers: number of processes.
-        progress: whether to log progress. With None, progress is logged only on a terminal.
         report: further counts for the report. They are read at the end, so the generator `items` may fill them.
         kind: kind of the rows. With None, all rows have the kind of the first row.
         prepare: makes rows from an item in a worker process. With None, each item is a list of rows.
@@ -204,7 +202,7 @@ def clean_stream(
     sorted_names = ("removed", "redacted")
     counts: Counts = {name: Counter() for name in sorted_names}
     columns: dict[str, pa.DataType] = {}
-    bar = Progress(title, 0, progress)
+    progress = Progress(title, unit="rows")
     read = 0
     with RowStore(out / "rows.tmp") as store, FingerprintStore(out) as prints:
         state = _State(prepare, decontaminator, redact)
@@ -219,7 +217,7 @@ def clean_stream(
             for name, counter in ({"removed": batch.removed, "redacted": batch.redacted} | batch.counts).items():
                 counts.setdefault(name, Counter()).update(counter)
             read += len(batch.rows) + batch.removed.total()
-            bar.advance(len(batch.rows))
+            progress.advance(len(batch.rows))
         duplicates = (
             find_duplicates(prints, lambda index: "\n".join(all_texts(store[index])), threshold) if deduplicate else []
         )

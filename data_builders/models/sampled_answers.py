@@ -20,6 +20,7 @@ from alignment.evaluation.answer_forms import (
 )
 from alignment.grading import open_grader
 from alignment.models import formats
+from alignment.progress import Progress
 from alignment.settings import Positive, Settings
 from data_builders.builder import BuildContext
 
@@ -85,11 +86,14 @@ def sample_answers(
                 )
             )
     answers = [[SampledAnswer("", False)] * settings.n for _ in rows]
+    progress = Progress("answers", len(jobs), "answers", amount_unit="tokens")
     for job, completion in engine.generate(jobs):
+        progress.advance(1, completion.tokens)
         index, sample = map(int, job.key.split(":"))
         answers[index][sample] = SampledAnswer(
             completion.text, completion.finish == "stop" or ends_by_syntax(rows[index], completion.text)
         )
+    progress.finish()
     return answers
 
 

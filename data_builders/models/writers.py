@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Protocol, Self
 
 from pydantic import Field, model_validator
 
+from alignment.progress import Progress, results
 from alignment.settings import Positive, Reference, Settings
 
 if TYPE_CHECKING:
@@ -111,7 +112,8 @@ class Endpoint:
             ) as client,
             ThreadPoolExecutor(max(1, self.settings.parallel), thread_name_prefix="endpoint") as pool,
         ):
-            texts = list(pool.map(lambda body: self._answer(client, body), bodies))
+            requests = [pool.submit(self._answer, client, body) for body in bodies]
+            texts = results(requests, f"answers of {self.settings.model}", "answers")
         return [[text for text in texts[first : first + n] if text is not None] for first in range(0, len(texts), n)]
 
     def _headers(self) -> dict[str, str]:
@@ -189,10 +191,13 @@ class Checkpoint:
                 jobs.append(GenerationJob(key=f"{index}:{sample}", ids=ids, max_new_tokens=self.settings.max_new_tokens,
                                 temperature=temperature, top_p=1.0, seed=draw))  # fmt: skip
         finished: list[dict[int, str]] = [{} for _ in prompts]
+        progress = Progress(f"answers of {self.settings.path}", len(jobs), "answers", amount_unit="tokens")
         for job, completion in engine.generate(jobs):
+            progress.advance(1, completion.tokens)
             index, sample = map(int, job.key.split(":"))
             if completion.finish == "stop":
                 finished[index][sample] = completion.text
+        progress.finish()
         return [[texts[sample] for sample in sorted(texts)] for texts in finished]
 
     def _load(self) -> Engine:

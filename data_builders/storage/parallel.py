@@ -5,19 +5,14 @@ from __future__ import annotations
 import itertools
 import multiprocessing
 import os
-import sys
-import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
 
-from alignment.logs import get_logger
 from alignment.processes import die_with_parent
 from data_builders.storage.dataset import row_size
-
-logger = get_logger(__name__)
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -126,31 +121,3 @@ def ordered_map(
         finally:
             for future in waiting:
                 future.cancel()
-
-
-class Progress:
-    """Logs the progress of a step, at most every two seconds.
-
-    Args:
-        label: name of the step.
-        total: number of items, or 0 if the number is unknown.
-        enabled: whether to log progress. With None, progress is logged only if standard error is a terminal.
-    """
-
-    def __init__(self, label: str, total: int, enabled: bool | None = None) -> None:
-        self.label, self.total = label, total
-        self.enabled = sys.stderr.isatty() if enabled is None else enabled
-        self.done = self.bytes = 0
-        self.started = self.logged = time.monotonic()
-
-    def advance(self, count: int, size: int = 0) -> None:
-        """Add `count` finished items with a total size of `size` bytes."""
-        self.done += count
-        self.bytes += size
-        now = time.monotonic()
-        if self.enabled and now - self.logged > 2:
-            self.logged = now
-            rate = self.bytes / 1e6 / (now - self.started)
-            total = f" of {self.total:,}" if self.total else ""
-            speed = f", {rate:.1f} MB/s" if self.bytes else ""
-            logger.info("%s: %s%s%s", self.label, f"{self.done:,}", total, speed)

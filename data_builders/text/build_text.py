@@ -241,7 +241,6 @@ def _build(
         card | {"decontaminate": settings.benchmark_names()},
         kind="document",
         workers=context.workers,
-        progress=context.show_progress,
         prepare=prepare,
         report={"sources": lineage(inputs)},
         decontaminator=settings.decontaminator(),

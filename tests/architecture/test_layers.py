@@ -38,6 +38,7 @@ LAYERS = [
         "alignment.fingerprints",
         "alignment.installation",
         "alignment.logs",
+        "alignment.progress",
         "alignment.settings",
         "alignment.settings_help",
         "alignment.wording",

@@ -20,6 +20,7 @@ from alignment.grading import Grader, Limits, SandboxSettings
 from alignment.grading.benchmark_tasks import plus_task
 from alignment.grading.python import CallOutput
 from alignment.logs import get_logger
+from alignment.progress import results
 
 logger = get_logger(__name__)
 EXPECTED_VERSION = 2
@@ -104,7 +105,7 @@ def _expected(rows: list[Row], key: str, sandbox: SandboxSettings) -> dict[str, 
                 if all("value" in value or value["reason"] in FINAL_REASONS for value in values):
                     _write_cached(path, values)
 
-            list(threads.map(compute, missing))
+            results([threads.submit(compute, item) for item in missing], "expected values", "tasks")
     return outputs
 
 
