@@ -1,6 +1,7 @@
 """`align evaluate`: measure a model on benchmarks, grade completions made elsewhere, or compare two evaluations.
 
 align evaluate MODEL --tasks humaneval mbpp --data BENCHMARKS --out DIR
+align evaluate MODEL --suite published --data BENCHMARKS --out DIR
 align evaluate --completions FILE --out DIR
 align evaluate --compare BEFORE AFTER
 """
@@ -38,6 +39,14 @@ def add(commands: Commands) -> None:
         "--tasks", nargs="+", default=[], metavar="NAME",
         help="benchmarks: humaneval; fim:rows.jsonl with a file of its rows; my_bench.py:Tasks for your own code",
     )  # fmt: skip
+    evaluate.add_argument(
+        "--suite", choices=("published",),
+        help="measure all benchmarks for which the model's report has scores, and print both in one table; --tasks selects "
+        "some of them",
+    )  # fmt: skip
+    evaluate.add_argument(
+        "--published", metavar="NAME", help="with --suite: the released model to compare with (default: recognized)"
+    )
     evaluate.add_argument("--list", action="store_true", help="list all benchmarks")
     evaluate.add_argument(
         "--completions", type=Path, nargs="+", metavar="FILE", help="grade these files or folders instead of generating"
@@ -94,6 +103,9 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         raise ValueError("give either a model, or --completions FILE, or --compare BEFORE AFTER")
     if arguments.compare is not None:
         return print_comparison(*arguments.compare, as_json=arguments.json)
+    if arguments.suite is not None:
+        return _measure_suite(arguments)
+    _reject(arguments, ("published",), "belongs to --suite published: add it, or remove --published")
     documents = _grade(arguments) if arguments.completions is not None else _measure(arguments)
     if documents is None:
         return 0
@@ -181,6 +193,35 @@ def _measure(arguments: argparse.Namespace) -> list[Document] | None:
         sandbox=_sandbox(arguments),
     )
     return read_documents(arguments.out) if figures else None
+
+
+def _measure_suite(arguments: argparse.Namespace) -> int:
+    """Measure the model on the benchmarks with published scores, and print the table."""
+    from alignment.evaluation.published_suite import markdown, measure_published
+
+    if arguments.model is None:
+        raise ValueError("--suite published measures a model: name it")
+    _reject(
+        arguments,
+        (*COMPLETION_OPTIONS, "mode", "n", "temperature", "top_p", "max_new_tokens"),
+        "has no effect with --suite published, which measures as published: remove it",
+    )
+    table = measure_published(
+        arguments.model,
+        arguments.out,
+        compared_with=arguments.published,
+        only=arguments.tasks,
+        data=str(arguments.data) if arguments.data is not None else None,
+        limit=arguments.limit,
+        batch_size=arguments.batch_size,
+        seed=arguments.seed,
+        engine=_server_engine(arguments) if arguments.server else arguments.engine,
+        dtype=arguments.dtype,
+        sandbox=_sandbox(arguments),
+    )
+    if table is not None:
+        print(json.dumps(table, indent=2) if arguments.json else markdown(table), end="\n" if arguments.json else "")
+    return 0
 
 
 def _server_engine(arguments: argparse.Namespace) -> Engine:

@@ -170,7 +170,9 @@ def _grade(
             pairs.append((problem, rules.assemble(problem, text)))
     if pairs:
         limits = scoring.limits_for(benchmark, sandbox.limits())
-        scoring.grade(pairs, verdicts, sandbox=sandbox, limits=limits, hidden=benchmark.hidden, label=f"{benchmark.name}: grading")
+        scoring.grade(
+            pairs, verdicts, sandbox=sandbox, limits=limits, hidden=benchmark.hidden, label=f"{benchmark.name}: grading"
+        )
     counts: dict[str, int] = {}
     outcomes = []
     for rules, problem, record in records:

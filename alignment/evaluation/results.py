@@ -13,6 +13,22 @@ from alignment.evaluation.store import read_jsonl, write_jsonl
 from alignment.files import write_json
 
 
+GENERATION_FILE = "generation.json"
+"""File in the folder of results with the `GenerationCost` of each benchmark."""
+
+
+class GenerationCost(TypedDict):
+    """What the completions of one benchmark cost. Benchmarks with equal prompts share their completions."""
+
+    completions: int
+    cut: int
+    """Number of completions that reached the token limit."""
+    tokens: int
+    """Number of generated tokens."""
+    seconds: float | None
+    """Time of generation, summed over all ranks. None if completions of an older version were reused."""
+
+
 class Document(TypedDict):
     """One metric with the verdict of every task, as `align evaluate --json` prints it.
 

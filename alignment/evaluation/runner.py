@@ -21,10 +21,11 @@ from alignment.evaluation.engines.protocol import Engine, GenerationJob
 from alignment.evaluation.engines.selection import EngineName, open_engine
 from alignment.evaluation.preflight import check_checkpoint
 from alignment.evaluation.problem import Benchmark, FimPrompt, Problem
-from alignment.evaluation.results import write_results
+from alignment.evaluation.results import GENERATION_FILE, GenerationCost, write_results
 from alignment.evaluation.scoring import Outcome
 from alignment.evaluation.statistics.figures import Figure, figures
 from alignment.evaluation.store import Store, digest, model_fingerprint
+from alignment.files import write_json
 from alignment.grading import SandboxSettings
 from alignment.logs import get_logger
 from alignment.models.source import DType
@@ -56,7 +57,8 @@ def evaluate(
     Args:
         model_path: a checkpoint folder, a name on the hub, or a GGUF file.
         benchmarks: requests in any form that `parse_request` takes: `BenchmarkRequest`, mapping, object with the same
-            attributes, or a word such as `humaneval`, `fim:held-out.jsonl`, `my_bench.py:Tasks`.
+            attributes, or a word such as `humaneval`, `fim:held-out.jsonl`, `my_bench.py:Tasks`. Or pairs of a request
+            and its loaded benchmark.
         out_dir: the folder for the results. Completions and verdicts in this folder are reused.
         seed: seed of sampling and of bootstrap intervals.
         engine: name of an engine, or an engine with a loaded model.
@@ -77,11 +79,7 @@ def evaluate(
     rank = int(os.environ.get("RANK", 0)) if rank is None else rank
     world_size = int(os.environ.get("WORLD_SIZE", 1)) if world_size is None else world_size
     sandbox = sandbox or SandboxSettings()
-    requests = [replace(parse_request(entry), sandbox=sandbox) for entry in benchmarks]
-    names = [request.name for request in requests]
-    if repeated := {name for name in names if names.count(name) > 1}:
-        raise ValueError(f"two benchmarks are called {sorted(repeated)[0]!r}: give each its own `name`")
-    loaded = [(request, catalogue.load(request)) for request in requests]
+    loaded = _load(benchmarks, sandbox)
     if is_gguf(model_path) and isinstance(engine, str):
         engine = open_engine(str(model_path), engine, batch_size)
     if preflight:
@@ -102,6 +100,18 @@ def evaluate(
         loaded_engine=None if isinstance(engine, str) else engine,
     )
     return run.run(loaded)
+
+
+def _load(benchmarks: Sequence[Any], sandbox: SandboxSettings) -> list[tuple[BenchmarkRequest, Benchmark]]:
+    """Load the benchmarks that are not loaded yet. Raise ValueError if two have the same name."""
+    pairs = [
+        entry if isinstance(entry, tuple) else (replace(parse_request(entry), sandbox=sandbox), None)
+        for entry in benchmarks
+    ]
+    names = [request.name for request, _ in pairs]
+    if repeated := {name for name in names if names.count(name) > 1}:
+        raise ValueError(f"two benchmarks are called {sorted(repeated)[0]!r}: give each its own `name`")
+    return [(request, benchmark or catalogue.load(request)) for request, benchmark in pairs]
 
 
 def _uses_fim(loaded: Sequence[tuple[BenchmarkRequest, Benchmark]]) -> bool:
@@ -148,7 +158,24 @@ class _EvaluationRun:
             results = {benchmark.name: self.wait_for_outcomes(benchmark) for _, benchmark in loaded}
         all_figures = [figure for name, outcomes in results.items() for figure in figures(name, outcomes, self.seed)]
         write_results(self.out_dir, all_figures, results, {benchmark.name: benchmark.mode for _, benchmark in loaded})
+        costs = {benchmark.name: self.cost(benchmark) for _, benchmark in loaded}
+        write_json(self.out_dir / GENERATION_FILE, costs)
         return all_figures
+
+    def cost(self, benchmark: Benchmark) -> GenerationCost:
+        """Return what the completions of a benchmark cost. Second tries are not counted."""
+        records = [
+            self.completions.records[self.job(benchmark, problem, sample).key]
+            for problem in benchmark.problems
+            for sample in range(benchmark.n)
+        ]
+        times = [record.get("seconds") for record in records]  # completions of version 0.1.0 have no time
+        return {
+            "completions": len(records),
+            "cut": sum(record["finish"] == "length" for record in records),
+            "tokens": sum(record["tokens"] for record in records),
+            "seconds": None if None in times else round(sum(times), 2),
+        }
 
     def measure(self, request: BenchmarkRequest, benchmark: Benchmark, problems: Sequence[Problem]) -> None:
         """Generate and grade completions of problems.

@@ -268,9 +268,7 @@ def dequantized(tensor: Any, rows: slice = slice(None)) -> np.ndarray:
     return np.asarray(dequantize(data, tensor.tensor_type), dtype=np.float32)
 
 
-def _write_weights(
-    tensors: Mapping[str, Any], folder: Path, dtype: StoredType, source: str
-) -> dict[str, TypeRounding]:
+def _write_weights(tensors: Mapping[str, Any], folder: Path, dtype: StoredType, source: str) -> dict[str, TypeRounding]:
     """Write the tensors of the file `source` in shards of at most 4 GiB. Return the rounding of each tensor type."""
     import torch
     from safetensors.torch import save_file

@@ -53,9 +53,11 @@ def _gguf_config(file: Path, changed: int) -> dict[str, Any] | None:
 
         reader = GGUFReader(file)
         values = {key: reader.fields[f"qwen2.{name}"].contents() for key, name in _GGUF_KEYS.items()}
+        name = reader.fields["general.name"].contents() if "general.name" in reader.fields else ""
         rows = next(tensor.shape[1] for tensor in reader.tensors if tensor.name == "token_embd.weight")
     except (ImportError, ValueError, IndexError, KeyError, OverflowError, OSError, StopIteration):
         return None
     # Sizes up to 3B have a tied embedding (Qwen2.5-Coder report, table 1). Only the import compares the two matrices.
     tied = values["hidden_size"] <= 2048
-    return {**values, "vocab_size": int(rows), "tie_word_embeddings": tied, "model_type": "qwen2"}
+    named = {"_name_or_path": name} if name else {}
+    return {**values, **named, "vocab_size": int(rows), "tie_word_embeddings": tied, "model_type": "qwen2"}
