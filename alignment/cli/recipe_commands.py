@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from alignment.cli.shared_options import add_command, add_json, add_recipe
@@ -16,6 +17,7 @@ from alignment.cli.shared_options import add_command, add_json, add_recipe
 if TYPE_CHECKING:
     from alignment.chain.plan import Step
     from alignment.cli.shared_options import Commands
+    from alignment.planning.presentation import Rental
     from alignment.recipe import Recipe
     from alignment.recipe.problems import Mistake
 
@@ -42,6 +44,20 @@ def add(commands: Commands) -> None:
     add_json(plan)
     plan.add_argument(
         "--device-memory", type=float, metavar="GIB", help="memory of one device (default: of this machine's devices)"
+    )
+    plan.add_argument(
+        "--time",
+        action="store_true",
+        help="measure how fast this machine trains and generates with the model's shape (about 20 s, once), for the hours "
+        "of each step",
+    )
+    plan.add_argument(
+        "--hardware",
+        metavar="HARDWARE",
+        help="plan for 8xH100, 1x24GB or cpu instead of this machine; hours need a card's name",
+    )
+    plan.add_argument(
+        "--price", type=float, metavar="PRICE", help="price of one device for one hour, for the cost of each step"
     )
     plan.set_defaults(handler=_plan)
     status = add_command(commands, "status", "Show which steps of a recipe are done, and the ladder so far.")
@@ -184,7 +200,10 @@ def _plan(arguments: argparse.Namespace) -> int:
 
     recipe = _load(arguments)
     rows = _step_rows(plan(recipe))
-    needs = presentation.recipe_needs(recipe, arguments.device_memory)
+    rental = _rental(arguments.hardware) if arguments.hardware is not None else None
+    if arguments.time:
+        _measure_speed(recipe, rental)
+    needs = presentation.recipe_needs(recipe, arguments.device_memory, rental=rental, price=arguments.price)
     if arguments.json:
         document = {"name": recipe.name, "folder": str(recipe.folder), "steps": rows, **needs}
         print(json.dumps(document, indent=2))
@@ -193,6 +212,53 @@ def _plan(arguments: argparse.Namespace) -> int:
         print(f"{row['state']:6}  {row['step']:28} {row['kind']:9} {row['fingerprint'][:12]}")
     print("\n".join(["", *presentation.describe(needs)]))
     return 0
+
+
+def _rental(text: str) -> Rental:
+    """Parse `--hardware`."""
+    from alignment.drafting import hardware
+    from alignment.planning.cards import CARDS
+    from alignment.planning.presentation import Rental
+    from alignment.planning.speeds import TRAINING_UTILISATION, CardSpeed
+
+    parsed = hardware.parse(text)
+    if parsed.card_gb is None:
+        return Rental(1, "cpu", None, None)
+    speed = None
+    if parsed.card is not None:
+        card = CARDS[parsed.card]
+        source = f"{parsed.card}: {card.teraflops:g} TFLOP/s, of which {TRAINING_UTILISATION:.0%} are reached"
+        speed = CardSpeed(card, source)
+    return Rental(parsed.devices, "cuda", parsed.card_gb * 1e9 / 2**30, speed)
+
+
+def _measure_speed(recipe: Recipe, rental: Rental | None) -> None:
+    """Measure what has not been measured on this machine yet."""
+    from alignment.planning import resources, speeds
+    from alignment.recipe import TrainingStage, launch_file
+
+    if rental is not None and rental.device != "cpu":
+        raise ValueError("--time measures this machine: remove it, or remove --hardware")
+    layout = launch_file.layout_of(recipe.launch.path() if recipe.launch else None)
+    device = rental.device if rental is not None else layout.device
+    if device == "cuda" and not resources.card_bytes():
+        raise ValueError(
+            "--time: the recipe trains on GPUs, and this machine has none: name them, as in --hardware 8xH100, or "
+            "--hardware cpu"
+        )
+    shape = resources.shape_of(recipe.model)
+    if shape is None or not shape.vocab_size:
+        raise ValueError("--time: the shape of the model is not known yet: download the model, or build the tokenizer")
+    layout = replace(layout, device=device)
+    stages = [stage for stage in recipe.stages if isinstance(stage, TrainingStage)]
+    known = speeds.read_measured(device)
+    batches = [resources.micro_batch_of(stage, recipe.model, layout) for stage in stages]
+    missing = speeds.unmeasured(known, shape, batches)
+    decode = speeds.decode_key(shape) not in known.decoding
+    if missing or decode:
+        from alignment.stages import speed_probe
+
+        speed_probe.measure(shape, missing, device, decode=decode)
 
 
 def _status(arguments: argparse.Namespace) -> int:

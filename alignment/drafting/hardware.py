@@ -9,22 +9,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from alignment.installation import shipped
 from alignment.models.shapes import Shape
 from alignment.planning import memory, resources
+from alignment.planning.cards import CARDS
 from alignment.recipe import launch_file
 from alignment.recipe.launch_file import Layout
 from alignment.recipe.schema import STAGES, TrainingStage
 from alignment.recipe.stage_parts import BaseModelSettings
 
-CARDS = {
-    "4090": 24, "L4": 24, "A10": 24, "5090": 32, "V100": 32, "A40": 48, "L40S": 48, "A6000": 48,
-    "A100": 80, "H100": 80, "H200": 141, "B200": 180,
-}  # fmt: skip
-"""Memory of common cards in GB. If a card is sold in two sizes, the larger size is listed."""
 LORA = {"r": 8, "lora_alpha": 32, "lora_dropout": 0.1, "target_modules": "all-linear"}
 LENGTHS = {"pretrain": 8192, "sft": 4096, "dpo": 4096, "grpo": 3840}
 """Length of a training row in tokens in drafted recipes for GPUs, keyed by kind of stage. For GRPO: prompt and
@@ -47,6 +43,8 @@ class Hardware:
     devices: int
     card_gb: float | None
     """Memory of one card in GB (10^9 bytes), or None for a CPU."""
+    card: str | None = field(default=None, compare=False)
+    """Name of the card in `planning.cards.CARDS`, or None if only its memory is known."""
 
     @property
     def text(self) -> str:
@@ -67,11 +65,12 @@ def parse(text: str) -> Hardware:
     )
     count = int(match[1] or 1) if match else 0
     if match and count and match[3] and match[3].upper() in CARDS:
-        return Hardware(count, CARDS[match[3].upper()])
+        return Hardware(count, CARDS[match[3].upper()].memory_gb, match[3].upper())
     if match and count and match[2]:
-        size = CARDS.get(match[2], float(match[2]))
-        if 4 <= size <= 1000:
-            return Hardware(count, size)
+        if match[2] in CARDS:
+            return Hardware(count, CARDS[match[2]].memory_gb, match[2])
+        if 4 <= float(match[2]) <= 1000:
+            return Hardware(count, float(match[2]))
     raise ValueError(
         f"{text!r} is no hardware: write cpu, 1x24GB, 8x80GB (cards x memory of one card), or one of "
         f"{', '.join(f'8x{name}' for name in CARDS)}"

@@ -12,7 +12,6 @@ from alignment.evaluation.statistics.figures import Figure
 from alignment.evaluation.store import read_jsonl, write_jsonl
 from alignment.files import write_json
 
-
 GENERATION_FILE = "generation.json"
 """File in the folder of results with the `GenerationCost` of each benchmark."""
 
