@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator
 from concurrent.futures import Future, as_completed
 from typing import TypeVar
 
@@ -76,7 +76,7 @@ class Progress:
         return f"{self.label}: {', '.join(parts)}"
 
 
-def track(items: Sequence[T], label: str, unit: str = "") -> Iterator[T]:
+def track(items: Collection[T], label: str, unit: str = "") -> Iterator[T]:
     """Yield items, and log the progress after each of them."""
     progress = Progress(label, len(items), unit)
     for item in items:

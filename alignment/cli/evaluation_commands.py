@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from alignment.evaluation.results import Document
     from alignment.grading import SandboxSettings
 
-GENERATION_OPTIONS = ("mode", "n", "temperature", "top_p", "max_new_tokens", "batch_size")
+SAMPLING_OPTIONS = ("n", "temperature", "top_p", "top_k", "min_p", "repetition_penalty")
+GENERATION_OPTIONS = ("mode", *SAMPLING_OPTIONS, "max_new_tokens", "batch_size")
 COMPLETION_OPTIONS = ("sanitize", "benchmark")
 
 
@@ -68,6 +69,17 @@ def add(commands: Commands) -> None:
     evaluate.add_argument("--n", type=int, help="samples per task, for pass@k; needs --temperature")
     evaluate.add_argument("--temperature", type=float, help="sampling temperature; 0 is greedy (default: as published)")
     evaluate.add_argument("--top-p", type=float, help="nucleus sampling (default: as published)")
+    evaluate.add_argument("--top-k", type=int, help="sample from this many most likely tokens (default: all)")
+    evaluate.add_argument(
+        "--min-p",
+        type=float,
+        help="sample from tokens at least this times as likely as the most likely one (default: 0)",
+    )
+    evaluate.add_argument(
+        "--repetition-penalty",
+        type=float,
+        help="make tokens of prompt and completion less likely, also greedily (default: 1)",
+    )
     evaluate.add_argument("--max-new-tokens", type=int, help="tokens per sample (default: as published)")
     evaluate.add_argument("--batch-size", type=int, help="sequences per batch (default: as many as fit)")
     evaluate.add_argument(
@@ -203,7 +215,7 @@ def _measure_suite(arguments: argparse.Namespace) -> int:
         raise ValueError("--suite published measures a model: name it")
     _reject(
         arguments,
-        (*COMPLETION_OPTIONS, "mode", "n", "temperature", "top_p", "max_new_tokens"),
+        (*COMPLETION_OPTIONS, "mode", *SAMPLING_OPTIONS, "max_new_tokens"),
         "has no effect with --suite published, which measures as published: remove it",
     )
     table = measure_published(
@@ -226,20 +238,10 @@ def _measure_suite(arguments: argparse.Namespace) -> int:
 
 def _server_engine(arguments: argparse.Namespace) -> Engine:
     """Return an engine that generates with the server of `--server`."""
-    from transformers import AutoTokenizer
+    from alignment.evaluation.engines.selection import open_server
 
-    from alignment.evaluation.engines.decoding import end_token_ids
-    from alignment.evaluation.engines.http_engine import HttpEngine
-
-    tokenizer = AutoTokenizer.from_pretrained(arguments.model)
-    return HttpEngine(
-        arguments.server,
-        tokenizer,
-        model=arguments.served_model,
-        token=os.environ.get("ALIGN_SERVER_TOKEN"),
-        stop_ids=end_token_ids(tokenizer, None),
-        max_length=int(tokenizer.model_max_length),
-        batch_size=arguments.batch_size,
+    return open_server(
+        arguments.server, arguments.model, served_model=arguments.served_model, batch_size=arguments.batch_size
     )
 
 

@@ -22,7 +22,7 @@ class BenchmarkRequest:
     """One benchmark to run. If a setting is None, the benchmark's published value applies.
 
     Raises:
-        ValueError: a number is below 1, or the mode is neither `base` nor `chat`.
+        ValueError: a number is out of its range, or the mode is neither `base` nor `chat`.
     """
 
     benchmark: str
@@ -36,6 +36,9 @@ class BenchmarkRequest:
     """Number of completions that are sampled for each task."""
     temperature: float | None = None
     top_p: float | None = None
+    top_k: int | None = None
+    min_p: float | None = None
+    repetition_penalty: float | None = None
     max_new_tokens: int | None = None
     limit: int | None = None
     """Use only the first tasks, at most this many."""
@@ -56,6 +59,12 @@ class BenchmarkRequest:
             value = getattr(self, key)
             if value is not None and value < 1:
                 raise ValueError(f"{self.name}: {key} is {value}: it must be at least 1")
+        if self.top_k is not None and self.top_k < 0:
+            raise ValueError(f"{self.name}: top_k is {self.top_k}: it must be at least 0, which means all tokens")
+        if self.min_p is not None and not 0 <= self.min_p <= 1:
+            raise ValueError(f"{self.name}: min_p is {self.min_p}: it must be from 0 to 1")
+        if self.repetition_penalty is not None and not self.repetition_penalty > 0:
+            raise ValueError(f"{self.name}: repetition_penalty is {self.repetition_penalty}: it must be above 0")
         if self.mode not in (None, "base", "chat"):
             raise ValueError(f"{self.name}: mode is {self.mode!r}: it must be `base` or `chat`")
 

@@ -157,7 +157,7 @@ def load(request: BenchmarkRequest) -> Benchmark:
         benchmark = getattr(importlib.import_module(f"{PACKAGE}.{module}"), function)(request)
     settings = {
         key: value
-        for key in ("n", "temperature", "top_p", "max_new_tokens")
+        for key in ("n", "temperature", "top_p", "top_k", "min_p", "repetition_penalty", "max_new_tokens")
         if (value := getattr(request, key)) is not None
     }
     if request.mode is not None and benchmark.mode != request.mode:
@@ -170,6 +170,11 @@ def load(request: BenchmarkRequest) -> Benchmark:
         repeated = next(task_id for task_id in ids if ids.count(task_id) > 1)
         raise ValueError(f"{request.name}: two tasks have the id {repeated!r}: ids must be unique")
     benchmark = dataclasses.replace(benchmark, name=request.name, problems=problems, **settings)
+    for key in ("top_k", "min_p"):
+        if benchmark.temperature == 0 and getattr(request, key):
+            raise ValueError(
+                f"{request.name}: {key} has no effect at temperature 0: set a temperature, or remove {key}"
+            )
     if benchmark.n > 1 and benchmark.temperature == 0:
         raise ValueError(f"{request.name}: greedy samples are all the same: set a temperature above 0, or n: 1")
     if benchmark.n > 1 and benchmark.retry is not None:

@@ -186,6 +186,10 @@ class Benchmark:
     temperature: float = 0.0
     """Sampling temperature; 0 is greedy decoding."""
     top_p: float = 1.0
+    top_k: int = 0
+    """Number of most likely tokens from which is drawn; 0 is all. `GenerationJob` defines this and the next two fields."""
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
     least_limits: Mapping[str, float] = field(default_factory=dict)
     """Field of `alignment.grading.Limits` -> least value that the benchmark's programs need. Lower limits in a recipe
     are raised to these values."""

@@ -102,14 +102,14 @@ def recognize(model_path: str | Path) -> Recognized:
             if name in published_models():
                 return Recognized(published_models()[name], reason)
     size = next((size for size, shape in SHAPES.items() if _has_shape(config, shape)), None)
-    suffix = {_END_OF_TURN: "-Instruct", _END_OF_TEXT: ""}.get(config.get("eos_token_id", -1))
-    if size is None or suffix is None:
+    kind = {_END_OF_TURN: "-Instruct", _END_OF_TEXT: ""}.get(config.get("eos_token_id", -1))
+    if size is None or kind is None:
         raise ValueError(
             f"{model_path}: which released model this is cannot be seen from its name or shape: name the model with "
             "--published, for example --published Qwen2.5-Coder-0.5B-Instruct"
         )
     reason = f"its shape and its end token {config['eos_token_id']}"
-    return Recognized(published_models()[f"Qwen2.5-Coder-{size.upper()}{suffix}"], reason)
+    return Recognized(published_models()[f"Qwen2.5-Coder-{size.upper()}{kind}"], reason)
 
 
 def _has_shape(config: Mapping[str, Any], shape: Any) -> bool:

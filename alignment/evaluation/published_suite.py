@@ -20,7 +20,6 @@ from typing import TypedDict
 from alignment.evaluation import catalogue, scoring
 from alignment.evaluation.benchmark_request import BenchmarkRequest
 from alignment.evaluation.engines.protocol import Engine
-from alignment.evaluation.engines.selection import EngineName
 from alignment.evaluation.problem import Benchmark
 from alignment.evaluation.published_scores import PublishedModel, Recognized, published_model, recognize
 from alignment.evaluation.results import GENERATION_FILE, GenerationCost
@@ -30,7 +29,7 @@ from alignment.evaluation.store import read_jsonl
 from alignment.files import write_json, write_text
 from alignment.grading import SandboxSettings
 from alignment.logs import get_logger
-from alignment.models.source import DType
+from alignment.models.source import DType, EngineName
 
 logger = get_logger(__name__)
 

@@ -18,7 +18,7 @@ from typing import Any
 from alignment.evaluation import catalogue, scoring
 from alignment.evaluation.benchmark_request import BenchmarkRequest, parse_request
 from alignment.evaluation.engines.protocol import Engine, GenerationJob
-from alignment.evaluation.engines.selection import EngineName, open_engine
+from alignment.evaluation.engines.selection import open_engine
 from alignment.evaluation.preflight import check_checkpoint
 from alignment.evaluation.problem import Benchmark, FimPrompt, Problem
 from alignment.evaluation.results import GENERATION_FILE, GenerationCost, write_results
@@ -28,7 +28,7 @@ from alignment.evaluation.store import Store, digest, model_fingerprint
 from alignment.files import write_json
 from alignment.grading import SandboxSettings
 from alignment.logs import get_logger
-from alignment.models.source import DType
+from alignment.models.source import DType, EngineName
 from alignment.models.stored_config import is_gguf
 from alignment.progress import Progress
 
@@ -229,7 +229,11 @@ class _EvaluationRun:
         stop = (*benchmark.stop, *problem.stop)
         ids = problem.prompt.encode(self.tokenizer)
         random = digest("sample", ids, self.seed, sample)
-        sampled = (benchmark.temperature, benchmark.top_p, random) if benchmark.temperature > 0 else ()
+        sampled: tuple[Any, ...] = ()
+        if benchmark.temperature > 0:
+            sampled = (benchmark.temperature, benchmark.top_p, random)
+            sampled += (benchmark.top_k, benchmark.min_p) if benchmark.top_k or benchmark.min_p else ()
+        sampled += (("repetition_penalty", benchmark.repetition_penalty),) if benchmark.repetition_penalty != 1 else ()
         vocabulary = self.tokenizer.get_vocab()
         settings = (benchmark.max_new_tokens, stop, benchmark.stop_tokens, sampled)
         source: tuple[str, ...] = (benchmark.source_digest,) if benchmark.source_digest else ()
@@ -243,6 +247,9 @@ class _EvaluationRun:
             stop_ids=tuple(vocabulary[token] for token in benchmark.stop_tokens if token in vocabulary),
             temperature=benchmark.temperature,
             top_p=benchmark.top_p,
+            top_k=benchmark.top_k,
+            min_p=benchmark.min_p,
+            repetition_penalty=benchmark.repetition_penalty,
             seed=int(random[:12], 16),
         )
 

@@ -221,6 +221,9 @@ _FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "n": (_is_count, "an integer of at least 1"),
     "temperature": (lambda value: _is_number(value) and value >= 0, "a number of at least 0"),
     "top_p": (lambda value: _is_number(value) and 0 < value <= 1, "a number above 0 and at most 1"),
+    "top_k": (lambda value: value == 0 or _is_count(value), "an integer of at least 0"),
+    "min_p": (lambda value: _is_number(value) and 0 <= value <= 1, "a number from 0 to 1"),
+    "repetition_penalty": (lambda value: _is_number(value) and value > 0, "a number above 0"),
     "least_limits": (_is_limits, "a mapping from fields of alignment.grading.Limits to numbers"),
     "hidden": (_is_texts, "a tuple of paths"),
     "needs": (

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,18 @@ from typing import Any
 from alignment import logs
 from alignment.processes import die_with_parent
 
+logger = logs.get_logger(__name__)
+MESSAGE_SECONDS = 60.0
+"""Time between two messages of `run_job` about a running process."""
+
 
 def run_job(
-    module: str, job: Mapping[str, Any], python: str | Path | None = None, *, in_own_folder: bool = False
+    module: str,
+    job: Mapping[str, Any],
+    python: str | Path | None = None,
+    *,
+    in_own_folder: bool = False,
+    label: str = "",
 ) -> dict[str, Any]:
     """Run `python -m module JOB.json` and return the result that the process wrote.
 
@@ -26,6 +36,8 @@ def run_job(
         python: Interpreter of another environment; by default the running one.
         in_own_folder: Whether to run in a temporary folder, which is removed afterwards with all files in it. All paths
             in `job` must then be absolute.
+        label: Name of the work. If it is given, a message says every minute for how long the process has run, for programs
+            of others that show no progress.
 
     Raises:
         RuntimeError: The process failed. The message is the last line of its stderr, or names the signal that killed
@@ -43,9 +55,10 @@ def run_job(
         # The stderr of the process is captured for its error; its log messages go to the user's terminal.
         terminal = logs.copy_of_terminal()
         try:
-            done = subprocess.run(
+            process = subprocess.Popen(
                 command,
-                capture_output=True,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
                 text=True,
                 errors="replace",
                 env=environment | {"ALIGN_TERMINAL": str(terminal)},
@@ -54,12 +67,28 @@ def run_job(
             )
         finally:
             os.close(terminal)
-        if done.returncode == 0 and result.is_file():
+        errors = _wait(process, label)
+        if process.returncode == 0 and result.is_file():
             return json.loads(result.read_text(encoding="utf-8"))
-        lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
-        if done.returncode < 0:
-            raise RuntimeError(f"the process was killed by signal {-done.returncode}")
+        lines = [line.strip() for line in errors.splitlines() if line.strip()]
+        if process.returncode < 0:
+            raise RuntimeError(f"the process was killed by signal {-process.returncode}")
         raise RuntimeError(lines[-1].removeprefix("error: ") if lines else "the process ended without a result")
+
+
+def _wait(process: subprocess.Popen[str], label: str) -> str:
+    """Wait for the end of a process, and return what it wrote to stderr. The process is killed if waiting is interrupted."""
+    started = time.monotonic()
+    with process:
+        while True:
+            try:
+                return process.communicate(timeout=MESSAGE_SECONDS)[1]
+            except subprocess.TimeoutExpired:
+                if label:
+                    logger.info("%s: running for %s", label, logs.format_duration(time.monotonic() - started))
+            except BaseException:
+                process.kill()
+                raise
 
 
 def serve_job(work: Callable[[dict[str, Any]], Mapping[str, Any]]) -> None:

@@ -119,7 +119,9 @@ def quantize_folder(
     )
     try:
         # The job runs in a temporary folder because gptqmodel writes a folder of logs into its working directory.
-        calibration = run_job("alignment.export.quantized", asdict(job), python, in_own_folder=True)
+        calibration = run_job(
+            "alignment.export.quantized", asdict(job), python, in_own_folder=True, label=f"quantizing {target.text}"
+        )
         shutil.rmtree(out, ignore_errors=True)
         partial.rename(out)
     except (OSError, RuntimeError) as error:

@@ -12,6 +12,8 @@ from pydantic import Field
 from alignment.settings import Positive, Settings
 
 DType = Literal["auto", "float32", "bfloat16", "float16"]
+EngineName = Literal["auto", "transformers", "vllm", "llamacpp"]
+"""Names of the engines that load a model and generate. `alignment.evaluation.engines.selection` describes them."""
 AttentionKernel = Literal["eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention"]
 
 

@@ -103,7 +103,8 @@ def recipe_needs(
     elif shape.vocab_size:
         times = recipe_time(recipe, shape, layout, speed, price)
         if any(entry["step_seconds"] is not None or entry["seconds"] is not None for entry in times):
-            plan |= {"time": times, "speed": speed.source, "total_hours": _total(times, "seconds") / 3600}
+            plan["time"], plan["speed"] = times, speed.source
+            plan["total_hours"] = _total(times, "seconds") / 3600
             if price is not None:
                 plan["total_cost"] = _total(times, "cost")
     return plan

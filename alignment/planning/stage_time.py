@@ -10,13 +10,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import TypedDict
 
 from alignment.models.shapes import Shape
 from alignment.planning.memory import MicroBatch
 from alignment.planning.resources import micro_batch_of
-from alignment.planning.speeds import Speed
-from alignment.recipe import BenchmarkSettings, DpoStage, EvaluateStage, GrpoStage, Recipe, TrainingStage
+from alignment.planning.speeds import Speed, sequences_per_batch
+from alignment.recipe import BenchmarkSettings, EvaluateStage, GrpoStage, Recipe, TrainingStage, stage_graph
 from alignment.recipe.launch_file import Layout
 from alignment.recipe.stage_parts import DataSource
 
@@ -71,48 +71,51 @@ def recipe_time(
         price: price of a device for one hour.
     """
     times: list[StageTime] = []
-    evaluated = bool(recipe.evaluate)
-    if evaluated and any(isinstance(stage, TrainingStage) and stage.evaluate for stage in recipe.stages):
-        times.append(_evaluation("evaluate-base", recipe, recipe.evaluate, shape, layout, speed))
-    for stage in recipe.stages:
-        if isinstance(stage, TrainingStage):
-            times.append(_training(recipe, stage, shape, layout, speed))
-            if evaluated and stage.evaluate:
-                times.append(_evaluation(f"evaluate-{stage.name}", recipe, recipe.evaluate, shape, layout, speed))
-        elif isinstance(stage, EvaluateStage):
-            times.append(_evaluation(stage.name, recipe, stage.benchmarks, shape, layout, speed))
+    for node in stage_graph.resolve(recipe).nodes:
+        if isinstance(node.stage, TrainingStage):
+            times.append(_training(recipe, node.stage, shape, layout, speed))
+        elif isinstance(node.stage, EvaluateStage):
+            times.append(_evaluation(node.name, recipe, node.stage.benchmarks, shape, layout, speed))
     for entry in times:
         if entry["seconds"] is not None:
-            entry["device_hours"] = entry["seconds"] / 3600 * layout.devices
-            entry["cost"] = None if price is None else entry["device_hours"] * price
+            hours = entry["seconds"] / 3600 * layout.devices
+            entry["device_hours"], entry["cost"] = hours, None if price is None else hours * price
     return times
 
 
-def _entry(name: str, kind: str, seconds: float | None, note: str, **figures: Any) -> StageTime:
-    empty: StageTime = {
-        "stage": name, "kind": kind, "seconds": seconds, "steps": None, "step_seconds": None, "tokens_per_second": None,
-        "device_hours": None, "cost": None, "note": note,
-    }  # fmt: skip
-    return empty | figures  # type: ignore[return-value]
+def _entry(
+    name: str,
+    kind: str,
+    seconds: float | None,
+    note: str,
+    *,
+    steps: int | None = None,
+    step: float | None = None,
+    rate: float | None = None,
+) -> StageTime:
+    return {
+        "stage": name,
+        "kind": kind,
+        "seconds": seconds,
+        "steps": steps,
+        "step_seconds": step,
+        "tokens_per_second": rate,
+        "device_hours": None,
+        "cost": None,
+        "note": note,
+    }
 
 
 def _training(recipe: Recipe, stage: TrainingStage, shape: Shape, layout: Layout, speed: Speed) -> StageTime:
     micro = micro_batch_of(stage, recipe.model, layout)
-    seconds = step_seconds(stage, shape, micro, speed)
-    if seconds is None:
-        return _entry(stage.name, stage.kind, None, "not measured on this machine yet")  # type: ignore[attr-defined]
-    rows = micro.rows * micro.accumulate * layout.replicas
-    tokens = rows * (2 if micro.kind == "dpo" else 1) * micro.length
-    steps, note = _steps(recipe, stage, micro, rows)
-    return _entry(
-        stage.name,
-        stage.kind,  # type: ignore[attr-defined]
-        None if steps is None else steps * seconds + START_SECONDS,
-        note,
-        steps=steps,
-        step_seconds=seconds,
-        tokens_per_second=tokens / seconds,
-    )
+    step = step_seconds(stage, shape, micro, speed)
+    if step is None:
+        return _entry(stage.name, micro.kind, None, "not measured on this machine yet")
+    batches = micro.accumulate * layout.replicas
+    steps, note = _steps(recipe, stage, micro, micro.rows * batches)
+    seconds = None if steps is None else steps * step + START_SECONDS
+    tokens = sequences_per_batch(micro) * batches * micro.length
+    return _entry(stage.name, micro.kind, seconds, note, steps=steps, step=step, rate=tokens / step)
 
 
 def step_seconds(stage: TrainingStage, shape: Shape, micro: MicroBatch, speed: Speed) -> float | None:
@@ -143,7 +146,7 @@ def _steps(recipe: Recipe, stage: TrainingStage, micro: MicroBatch, rows_per_ste
     epochs = float(stage.train.get("num_train_epochs", DEFAULT_EPOCHS))
     kind = micro.kind
     packed = bool(stage.train.get("packing", kind == "pretrain"))
-    if packed and not isinstance(stage, DpoStage | GrpoStage):
+    if packed and kind in ("pretrain", "sft"):
         per_epoch = sum(size[1] for size in known) / CHARACTERS_PER_TOKEN / (rows_per_step * micro.length)
         note = f"about {CHARACTERS_PER_TOKEN} characters per token"
     else:

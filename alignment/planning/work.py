@@ -11,6 +11,9 @@ from __future__ import annotations
 from alignment.models.shapes import Shape
 from alignment.planning.memory import MicroBatch, adapter_parameters
 
+WITH_REFERENCE = ("dpo", "kto")
+"""Kinds of stages that compare the model with a reference, which is the model without adapter, or a second model."""
+
 
 def layer_weights(shape: Shape) -> int:
     """Return the number of weights in the matrices of all decoder layers."""
@@ -47,6 +50,6 @@ def training_operations(shape: Shape, micro: MicroBatch) -> float:
         total += layers + attention
     if micro.lora is not None:
         total += 6.0 * adapter_parameters(shape, micro.lora)
-    if micro.kind == "dpo" or micro.reference:
+    if micro.kind in WITH_REFERENCE or micro.reference:
         total += layers + head + attention
     return total

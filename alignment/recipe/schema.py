@@ -160,6 +160,8 @@ class EvaluateStage(Stage):
     `base`."""
     benchmarks: list[BenchmarkSettings] = Field(min_length=1)
     """The benchmarks."""
+    engine: Literal["auto", "transformers", "vllm"] = "auto"
+    """The engine that generates the completions. `auto` is vLLM if it is installed and there is a GPU, else transformers."""
 
 
 class ExportStage(Stage):
@@ -289,6 +291,9 @@ class Recipe(Settings):
     evaluate: list[BenchmarkSettings] = Field(default_factory=list)
     """Benchmarks on which the base model and the model of every training stage are measured. The metrics make up the
     ladder, the table of metrics after each stage."""
+    evaluation_engine: Literal["auto", "transformers", "vllm"] = "auto"
+    """The engine that generates the completions of `evaluate:`. `auto` is vLLM if it is installed and there is a GPU, else
+    transformers."""
     decontaminate: list[Ref] = Field(default_factory=list)
     """Files and folders whose texts must not be in training data, in addition to the recipe's benchmarks. A training
     row is removed and counted if it shares 10 consecutive words with such a text, or contains a shorter text

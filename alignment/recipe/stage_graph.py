@@ -147,7 +147,14 @@ def _model(stage: AnyStage, trained: str) -> str | None:
 
 def _evaluation(recipe: Recipe, model: str, seed: int | None, earlier: Sequence[str]) -> StageNode:
     name = f"evaluate-{model}"
-    stage = EvaluateStage(name=name[:64], kind="evaluate", model=model, benchmarks=recipe.evaluate, seed=seed)
+    stage = EvaluateStage(
+        name=name[:64],
+        kind="evaluate",
+        model=model,
+        benchmarks=recipe.evaluate,
+        engine=recipe.evaluation_engine,
+        seed=seed,
+    )
     return StageNode(name, stage, None, model, _reads(stage, earlier))
 
 

@@ -161,6 +161,12 @@ class BenchmarkSettings(Settings):
     """Sampling temperature; 0 is greedy."""
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Nucleus sampling: sample from the most probable tokens with this total probability."""
+    top_k: Annotated[int, Field(ge=0)] = 0
+    """Sample from this many most probable tokens; 0 means all. Applied before `top_p`."""
+    min_p: Share = 0.0
+    """Sample from tokens that are at least this times as probable as the most probable token. Applied after `top_p`."""
+    repetition_penalty: Annotated[float, Field(gt=0)] = 1.0
+    """Make tokens of the prompt and of the completion so far less probable, also in greedy decoding; 1 changes nothing."""
     max_new_tokens: Positive | None = None
     """Largest number of tokens in one sample. Default: the benchmark's published limit."""
     limit: Positive | None = None

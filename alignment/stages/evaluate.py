@@ -24,6 +24,7 @@ def run(request: StageRequest) -> dict[str, Any]:
         request.stage.benchmarks,
         request.out,
         seed=request.seed,
+        engine=request.stage.engine,
         dtype=request.model.dtype,
         sandbox=request.sandbox,
         # Trained models have passed the checks of alignment.models.contract, and a base model may lack chat settings.

@@ -19,6 +19,8 @@ from typing import Any
 import psutil
 import torch
 
+from alignment.evaluation.engines.decoding import DecodedSequence, choose_tokens
+from alignment.evaluation.engines.protocol import GenerationJob
 from alignment.export.fresh_process import run_job, serve_job
 from alignment.models.shapes import Shape
 from alignment.planning import speeds
@@ -30,8 +32,9 @@ LAYER_TOKENS, HEAD_TOKENS = 2048, 512
 """Largest number of tokens in the rows that are measured. Longer rows are computed from them."""
 SECONDS = 1.5
 """Least time of the repetitions of one measurement, unless the first repetition takes longer."""
-DECODE_PROMPT, DECODE_STEPS = 64, 6
-"""Tokens of the prompts, and measured steps of decoding."""
+DECODE_PROMPT, DECODE_STEPS = 256, 6
+"""Tokens of the prompts, and measured steps of decoding. The prompts are about as long as prompt and completion of a
+benchmark's task in the middle of the generation, since attention takes longer the more tokens there are."""
 BUSY = 0.2
 """If other processes use more than this share of the cores, the times are computed from CPU seconds."""
 
@@ -178,18 +181,19 @@ def decode_times(shape: Shape, device: str) -> DecodeTimes:
 def _decode_seconds(model: Any, device: str) -> tuple[float, float]:
     """Return the seconds of one step of decoding, and of the prompts of all sequences."""
     prompts = [[number % 200] * DECODE_PROMPT for number in range(DECODE_ROWS)]
+    sequences = [DecodedSequence(GenerationJob(str(number), ids, 99), 99) for number, ids in enumerate(prompts)]
     with torch.inference_mode():
         if device == "cpu" and model.dtype == torch.bfloat16:
             from alignment.evaluation.engines.cpu_decoder import CpuDecoder
 
             decoder = CpuDecoder(model)
             started = Clock(device)
-            cache, logits = decoder.prefill(prompts, 1, DECODE_STEPS + 2)
+            cache, _ = decoder.prefill(prompts, 1, DECODE_STEPS + 2)
             prefill = started.seconds()
-            tokens = logits.argmax(-1).view(-1, 1)
+            tokens = torch.zeros((DECODE_ROWS, 1), dtype=torch.long)
 
             def step() -> Any:
-                return decoder.step(cache, tokens).float().argmax(-1)
+                return choose_tokens(decoder.step(cache, tokens).view(DECODE_ROWS, -1), sequences)
         else:
             from transformers import DynamicCache
 
@@ -201,7 +205,7 @@ def _decode_seconds(model: Any, device: str) -> tuple[float, float]:
 
             def step() -> Any:
                 output = model(input_ids=ids[:, :1], past_key_values=past, use_cache=True, logits_to_keep=1)
-                return output.logits[:, -1].float().argmax(-1)
+                return choose_tokens(output.logits[:, -1].float(), sequences)
 
         step()
         clock = Clock(device)

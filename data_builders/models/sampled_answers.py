@@ -6,9 +6,9 @@ import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from alignment.evaluation.answer_forms import (
     TEXT_FORMS,
@@ -20,8 +20,9 @@ from alignment.evaluation.answer_forms import (
 )
 from alignment.grading import open_grader
 from alignment.models import formats
+from alignment.models.source import EngineName
 from alignment.progress import Progress
-from alignment.settings import Positive, Settings
+from alignment.settings import Positive, Settings, Share
 from data_builders.builder import BuildContext
 
 
@@ -34,11 +35,29 @@ class SamplingSettings(Settings):
     """Sampling temperature; 0 means greedy decoding."""
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Nucleus sampling: sample from the most likely tokens whose total probability is this number."""
+    top_k: Annotated[int, Field(ge=0)] = 0
+    """Sample from this many most likely tokens; 0 means all. Applied before `top_p`."""
+    min_p: Share = 0.0
+    """Sample from tokens that are at least this times as likely as the most likely token. Applied after `top_p`."""
+    repetition_penalty: Annotated[float, Field(gt=0)] = 1.0
+    """Make tokens of the prompt and of the answer so far less likely; 1 changes nothing."""
+    engine: EngineName = "auto"
+    """The engine that generates the answers: `transformers`, `vllm`, or `llamacpp` for a GGUF file. `auto` is llamacpp for a
+    GGUF file, vLLM if it is installed and there is a GPU, and transformers otherwise. Use `server` for a server."""
+    server: str | None = None
+    """Generate with this OpenAI-compatible server, for example `http://127.0.0.1:8000`. It must serve the stage's model,
+    whose tokenizer is used. The environment variable ALIGN_SERVER_TOKEN may hold a token."""
     max_new_tokens: Positive = 512
     """Maximum length of an answer in tokens. An answer that is cut off at this length counts as failed, except if the
     end of the body is found in it by syntax (answer forms `continuation` and `fim`)."""
     batch_size: Positive | None = None
     """Number of sequences generated together. By default as many as fit into memory."""
+
+    @model_validator(mode="after")
+    def _check_engine(self) -> Self:
+        if self.server is not None and self.engine != "auto":
+            raise ValueError("`server` names the engine already: remove `engine`")
+        return self
 
 
 @dataclass(frozen=True)
@@ -62,10 +81,13 @@ def sample_answers(
 ) -> list[list[SampledAnswer]]:
     """Sample `settings.n` answers to each row from the stage's model, in the answer form of the row."""
     from alignment.evaluation.engines.protocol import GenerationJob
-    from alignment.evaluation.engines.selection import open_engine
+    from alignment.evaluation.engines.selection import open_engine, open_server
 
     assert context.model is not None, "a builder that samples answers needs a model"
-    engine = open_engine(str(context.model), batch_size=settings.batch_size, dtype=context.dtype)
+    if settings.server is not None:
+        engine = open_server(settings.server, context.model, batch_size=settings.batch_size)
+    else:
+        engine = open_engine(str(context.model), settings.engine, settings.batch_size, context.dtype)
     jobs = []
     for index, row in enumerate(rows):
         ids = engine.tokenizer.encode(_prompt(row), add_special_tokens=False)
@@ -80,6 +102,9 @@ def sample_answers(
                     max_new_tokens=settings.max_new_tokens,
                     temperature=settings.temperature,
                     top_p=settings.top_p,
+                    top_k=settings.top_k,
+                    min_p=settings.min_p,
+                    repetition_penalty=settings.repetition_penalty,
                     seed=job_seed,
                     stop=stop_texts(row),
                     stop_ids=tuple(stop_ids),

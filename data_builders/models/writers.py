@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Protocol, Self
 
 from pydantic import Field, model_validator
 
+from alignment.models.source import EngineName
 from alignment.progress import Progress, results
 from alignment.settings import Positive, Reference, Settings
 
@@ -44,7 +45,10 @@ class TextModel(Settings):
     key_variable: str | None = None
     """Name of the environment variable that holds the endpoint's key. Never put the key itself here."""
     path: Reference | None = None
-    """Folder of a checkpoint, or the model of an earlier stage: `sft/model`."""
+    """Folder of a checkpoint, a GGUF file, or the model of an earlier stage: `sft/model`."""
+    engine: EngineName = "auto"
+    """The engine that runs the model of `path`: `transformers`, `vllm`, or `llamacpp` for a GGUF file. `auto` is llamacpp
+    for a GGUF file, vLLM if it is installed and there is a GPU, and transformers otherwise."""
     temperature: Annotated[float, Field(ge=0)] = 0.8
     """Sampling temperature of a writer. A judge always decodes greedily."""
     max_new_tokens: Positive = 1024
@@ -64,6 +68,8 @@ class TextModel(Settings):
             raise ValueError("an endpoint needs `model`, the name of the model at the endpoint")
         if self.url is None and (self.model or self.key_variable):
             raise ValueError("`model` and `key_variable` are only for an endpoint (`url`): remove them to use `path`")
+        if self.url is not None and self.engine != "auto":
+            raise ValueError("`engine` is only for a local model (`path`): remove it to use the endpoint `url`")
         if self.key_variable is not None and not os.environ.get(self.key_variable):
             raise ValueError(f"the environment variable {self.key_variable}, named by `key_variable`, is not set")
         return self
@@ -207,7 +213,7 @@ class Checkpoint:
             assert self.settings.path is not None
             path = self.settings.path.path()
             try:
-                self._engine = open_engine(str(path))
+                self._engine = open_engine(str(path), self.settings.engine)
             except (OSError, ValueError, KeyError) as error:
                 reason = (str(error).strip() or type(error).__name__).splitlines()[0]
                 raise ValueError(f"{path} holds no checkpoint that can be loaded: {reason}") from None

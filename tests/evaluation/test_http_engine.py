@@ -93,7 +93,8 @@ def test_sampling_defaults_of_vllm_and_llama_cpp_are_overridden(server, tokenize
     server.owner = "llamacpp"
     ((_, completion),) = HttpEngine(server.address, tokenizer, stop_ids=(5,)).generate(jobs(1))
     body = server.bodies[-1]
-    assert (body["samplers"], body["repeat_penalty"], body["return_tokens"]) == (["temperature", "top_p"], 1.0, True)
+    assert body["samplers"] == ["penalties", "temperature", "top_k", "top_p", "min_p"]
+    assert (body["top_k"], body["min_p"], body["repeat_penalty"], body["return_tokens"]) == (0, 0.0, 1.0, True)
     assert (completion.text, completion.tokens, completion.finish) == (tokenizer.decode([1, 2]), 2, "stop")
     server.owner = "someone"
     list(HttpEngine(server.address, tokenizer).generate(jobs(1)))

@@ -1,11 +1,13 @@
 """Callbacks of TRL's trainers: the local log of a resumed run, and when GRPO may save."""
 
 import json
+import logging
 from types import SimpleNamespace
 
 import pytest
 import torch
 
+from alignment.stages import callbacks
 from alignment.stages.callbacks import AlreadyTrained, OrderOfEpoch, Recorder
 from alignment.stages.grpo import align_saves
 
@@ -23,6 +25,22 @@ def test_a_resumed_log_drops_steps_after_the_checkpoint_and_a_truncated_line(tmp
     Recorder(tmp_path, 0, 1).on_train_begin(None, state(2), None)
     logged = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert logged == [{"step": 1, "loss": 1.0}, {"step": 2, "loss": 2.0}]
+
+
+def test_messages_have_tokens_per_second_and_the_time_left(tmp_path, monkeypatch, caplog):
+    now = [0.0]
+    monkeypatch.setattr(callbacks.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(logging.getLogger("alignment"), "propagate", True)
+    recorder = Recorder(tmp_path, 0, 1)
+    with caplog.at_level(logging.INFO, logger="alignment"):
+        for step in (1, 2, 5):
+            now[0] = 10.0 * step
+            recorder.on_log(None, state(step), None, logs={"loss": 2.0, "num_tokens": 500.0 * step})
+    assert caplog.messages == [
+        "      step 1/10  loss 2.0000",
+        "      step 2/10  loss 2.0000, 50 tokens/s, 80 s left",
+        "      step 5/10  loss 2.0000, 50 tokens/s, 50 s left",
+    ]
 
 
 def test_other_ranks_log_nothing(tmp_path):

@@ -107,6 +107,8 @@ def test_answers_with_similar_scores_are_no_pair(tmp_path, monkeypatch):
         ({}, "tasks is missing"),
         ({"questions": "q"}, "belong together"),
         ({"questions": "q", "judge": SETTINGS, "references": True}, "which is not given"),
+        ({"tasks": "t", "server": "http://127.0.0.1:8000", "engine": "vllm"}, "`server` names the engine already"),
+        ({"questions": "q", "judge": {"url": "http://x/v1", "model": "m", "engine": "vllm"}}, "only for a local model"),
     ],
 )
 def test_contradicting_settings_are_refused(settings, expected):
@@ -123,11 +125,36 @@ def test_answers_are_sampled_in_the_number_format_of_the_recipe(tmp_path, monkey
         def generate(self, jobs):
             return iter(())
 
-    def open_engine(path, **settings):
-        opened.update(settings, path=path)
+    def open_engine(path, name, batch_size, dtype):
+        opened.update(path=path, name=name, batch_size=batch_size, dtype=dtype)
         return Engine()
 
     monkeypatch.setattr(selection, "open_engine", open_engine)
     context = BuildContext(tmp_path, model=tmp_path / "model", dtype="float32")
     preferences.sample_answers(PreferencesSettings(tasks=tmp_path / "tasks.jsonl", batch_size=3), context, [])
-    assert opened == {"path": str(tmp_path / "model"), "batch_size": 3, "dtype": "float32"}
+    assert opened == {"path": str(tmp_path / "model"), "name": "auto", "batch_size": 3, "dtype": "float32"}
+
+
+def test_answers_come_from_the_engine_or_server_of_the_settings(tmp_path, monkeypatch):
+    opened = []
+
+    class Engine:
+        tokenizer = None
+
+        def generate(self, jobs):
+            return iter(())
+
+    def opener(*values, **settings):
+        opened.append((values, settings))
+        return Engine()
+
+    monkeypatch.setattr(selection, "open_engine", opener)
+    monkeypatch.setattr(selection, "open_server", opener)
+    context = BuildContext(tmp_path, model=tmp_path / "model", dtype="float32")
+    tasks = tmp_path / "tasks.jsonl"
+    preferences.sample_answers(PreferencesSettings(tasks=tasks, engine="vllm"), context, [])
+    preferences.sample_answers(PreferencesSettings(tasks=tasks, server="http://127.0.0.1:1"), context, [])
+    assert opened == [
+        ((str(tmp_path / "model"), "vllm", None, "float32"), {}),
+        (("http://127.0.0.1:1", tmp_path / "model"), {"batch_size": None}),
+    ]

@@ -93,30 +93,61 @@ def choose_tokens(logits: Any, sequences: Sequence[DecodedSequence]) -> list[int
         logits: tensor [B, V] of float32.
         sequences: B sequences. A sequence that has ended gets an arbitrary token.
     """
+    logits = penalize_repetition(logits, sequences)
     chosen = logits.argmax(-1).tolist()
     sampled = [index for index, item in enumerate(sequences) if item.job.temperature > 0 and item.finish is None]
-    # Only nucleus sampling needs sorted tokens, and sorting takes a third of a small model's step.
-    for nucleus in (False, True):
-        group = [index for index in sampled if (sequences[index].job.top_p < 1) is nucleus]
+    # Only filters need sorted tokens, and sorting takes a third of a small model's step.
+    for filtered in (False, True):
+        group = [index for index in sampled if _is_filtered(sequences[index].job) is filtered]
         if group:
-            tokens = _draw(logits[group], [sequences[index] for index in group], nucleus)
+            tokens = _draw(logits[group], [sequences[index] for index in group], filtered)
             for index, token in zip(group, tokens, strict=True):
                 chosen[index] = token
     return chosen
 
 
-def _draw(logits: Any, sequences: Sequence[DecodedSequence], nucleus: bool) -> list[int]:
-    """Draw one token for each row of `logits` [B, V]. With `nucleus`, draw only from the most likely tokens (top_p)."""
+def _is_filtered(job: GenerationJob) -> bool:
+    return job.top_p < 1 or job.top_k > 0 or job.min_p > 0
+
+
+def penalize_repetition(logits: Any, sequences: Sequence[DecodedSequence]) -> Any:
+    """Return logits [B, V] with the repetition penalty of each sequence. The given tensor is not changed."""
+    penalized = [
+        (index, item)
+        for index, item in enumerate(sequences)
+        if item.job.repetition_penalty != 1 and item.finish is None
+    ]
+    if not penalized:
+        return logits
+    import torch
+
+    logits = logits.clone()
+    for index, item in penalized:
+        tokens = torch.tensor(sorted({*item.job.ids, *item.new}), device=logits.device)
+        row = logits[index, tokens]
+        penalty = item.job.repetition_penalty
+        logits[index, tokens] = torch.where(row > 0, row / penalty, row * penalty)
+    return logits
+
+
+def _draw(logits: Any, sequences: Sequence[DecodedSequence], filtered: bool) -> list[int]:
+    """Draw one token for each row of `logits` [B, V]. With `filtered`, apply top_k, top_p and min_p, in this order."""
     import torch
 
     temperature = torch.tensor([item.job.temperature for item in sequences], device=logits.device)
     share = torch.softmax(logits / temperature[:, None], dim=-1)
     order = None
-    if nucleus:
-        top_p = torch.tensor([item.job.top_p for item in sequences], device=logits.device)
+    if filtered:
         share, order = share.sort(descending=True, dim=-1, stable=True)
-        below = share.cumsum(-1) - share  # the probability of all tokens that are more likely
-        share = torch.where(below < top_p[:, None], share, 0.0)
+        top_k = torch.tensor([item.job.top_k or share.shape[-1] for item in sequences], device=logits.device)
+        top_p = torch.tensor([item.job.top_p for item in sequences], device=logits.device)
+        min_p = torch.tensor([item.job.min_p for item in sequences], device=logits.device)
+        share = torch.where(torch.arange(share.shape[-1], device=logits.device) < top_k[:, None], share, 0.0)
+        # The probability of all tokens that are more likely, among the tokens that top_k keeps.
+        kept = torch.where(top_k < share.shape[-1], share.sum(-1), 1.0)
+        below = share.cumsum(-1) - share
+        share = torch.where(below < (top_p * kept)[:, None], share, 0.0)
+        share = torch.where(share >= min_p[:, None] * share[:, :1], share, 0.0)
     total = share.cumsum(-1)
     draws = torch.tensor([item.random.random() for item in sequences], device=logits.device)
     picks = torch.searchsorted(total, (draws * total[:, -1])[:, None]).clamp(max=logits.shape[-1] - 1)

@@ -38,15 +38,12 @@ _TEMPORARY = (408, 429, 500, 502, 503, 504)
 """Status codes after which a request is sent again."""
 _OPENAI_FIELDS: frozenset[SamplingField] = frozenset(("temperature", "top_p", "seed", "stop"))
 ServerKind = Literal["vllm", "llamacpp", "other"]
-_VLLM_SAMPLING = {
-    "top_k": 0,
-    "min_p": 0.0,
-    "repetition_penalty": 1.0,
-    "presence_penalty": 0.0,
-    "frequency_penalty": 0.0,
-}
-_LLAMACPP_SAMPLING = {"samplers": ["temperature", "top_p"], "repeat_penalty": 1.0}
-"""The samplers that run, in this order. llama.cpp's default order applies the temperature after top_p."""
+_VLLM_FIELDS: frozenset[SamplingField] = ALL_SAMPLING_FIELDS - {"top_p with min_p"}
+"""vLLM applies min_p before top_p, so that top_p counts other probabilities if both are set."""
+_VLLM_SAMPLING = {"presence_penalty": 0.0, "frequency_penalty": 0.0}
+_LLAMACPP_SAMPLING = {"samplers": ["penalties", "temperature", "top_k", "top_p", "min_p"], "repeat_last_n": -1}
+"""The samplers that run, in this order, and the number of tokens that count for the repetition penalty (all). llama.cpp's
+default order applies the temperature last."""
 
 
 class HttpEngine:
@@ -89,9 +86,11 @@ class HttpEngine:
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         self.client = httpx.Client(timeout=TIMEOUT_SECONDS, headers=headers, trust_env=False)
         self.model, self.kind = self._served_model(model)
-        self.supported_fields: frozenset[SamplingField] = (
-            _OPENAI_FIELDS if self.kind == "other" else ALL_SAMPLING_FIELDS
-        )
+        self.supported_fields: frozenset[SamplingField] = {
+            "vllm": _VLLM_FIELDS,
+            "llamacpp": ALL_SAMPLING_FIELDS,
+            "other": _OPENAI_FIELDS,
+        }[self.kind]
 
     def _served_model(self, wanted: str | None) -> tuple[str, ServerKind]:
         """Return the name of the served model, and the name of the server software."""
@@ -126,9 +125,11 @@ class HttpEngine:
         if job.stop:
             body["stop"] = list(job.stop)
         if self.kind == "llamacpp":
+            body |= {"top_k": job.top_k, "min_p": job.min_p, "repeat_penalty": job.repetition_penalty}
             return self._complete_llamacpp(job, {**body, **_LLAMACPP_SAMPLING, "n_predict": limit})
         body |= {"model": self.model, "max_tokens": limit}
         if self.kind == "vllm":
+            body |= {"top_k": job.top_k, "min_p": job.min_p, "repetition_penalty": job.repetition_penalty}
             body |= {**_VLLM_SAMPLING, "stop_token_ids": sorted({*self.stop_ids, *job.stop_ids})}
         answer = self._send("POST", "/v1/completions", body)
         choice = answer["choices"][0]

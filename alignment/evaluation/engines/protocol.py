@@ -9,11 +9,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, get_args
 
 Finish = Literal["stop", "length", "prompt_too_long"]
-SamplingField = Literal["temperature", "top_p", "seed", "stop", "stop_ids"]
-ALL_SAMPLING_FIELDS: frozenset[SamplingField] = frozenset(("temperature", "top_p", "seed", "stop", "stop_ids"))
+SamplingField = Literal[
+    "temperature", "top_p", "top_k", "min_p", "repetition_penalty", "seed", "stop", "stop_ids", "top_p with min_p"
+]
+ALL_SAMPLING_FIELDS: frozenset[SamplingField] = frozenset(get_args(SamplingField))
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,15 @@ class GenerationJob:
     top_p: float = 1.0
     """Nucleus sampling (Holtzman et al., 2020, arXiv 1904.09751): draw from the smallest set of most likely tokens
     whose probabilities sum to `top_p`. Without effect at temperature 0."""
+    top_k: int = 0
+    """Draw from this many most likely tokens; 0 is all tokens. Applied before `top_p`, which counts probabilities among
+    these tokens. Without effect at temperature 0."""
+    min_p: float = 0.0
+    """Draw from tokens that are at least this times as likely as the most likely token (arXiv 2407.01082). Applied after
+    temperature and `top_p`. Without effect at temperature 0."""
+    repetition_penalty: float = 1.0
+    """Divides positive logits, and multiplies negative logits, of all tokens of the prompt and the completion so far (CTRL,
+    arXiv 1909.05858, section 4.1). Applied before the temperature, also at temperature 0."""
     seed: int = 0
     """Seed of this job's random numbers. Without effect at temperature 0."""
     text: str = ""
@@ -57,6 +68,14 @@ class GenerationJob:
             fields |= {"temperature", "seed"}
             if self.top_p < 1:
                 fields.add("top_p")
+            if self.top_k > 0:
+                fields.add("top_k")
+            if self.min_p > 0:
+                fields.add("min_p")
+            if self.top_p < 1 and self.min_p > 0:
+                fields.add("top_p with min_p")
+        if self.repetition_penalty != 1:
+            fields.add("repetition_penalty")
         if self.stop:
             fields.add("stop")
         if self.stop_ids:

@@ -7,17 +7,16 @@ weights.
 from __future__ import annotations
 
 import importlib.util
-from typing import Literal
+import os
+from pathlib import Path
 
 from alignment.evaluation.engines.protocol import Engine
 from alignment.evaluation.engines.transformers_engine import TransformersEngine
 from alignment.logs import get_logger
-from alignment.models.source import DType
+from alignment.models.source import DType, EngineName
 from alignment.models.stored_config import is_gguf
 
 logger = get_logger(__name__)
-
-EngineName = Literal["auto", "transformers", "vllm", "llamacpp"]
 
 
 def open_engine(
@@ -55,6 +54,39 @@ def open_engine(
 
         return VllmEngine(model_path, batch_size=batch_size)
     return _transformers_engine(model_path, batch_size, dtype)
+
+
+def open_server(
+    address: str, tokenizer_source: str | Path, *, served_model: str | None = None, batch_size: int | None = None
+) -> Engine:
+    """Connect to an OpenAI-compatible server (vLLM, llama.cpp, or another).
+
+    The environment variable ALIGN_SERVER_TOKEN may hold a token for the server.
+
+    Args:
+        address: address without path, for example `http://127.0.0.1:8000`.
+        tokenizer_source: folder or hub name of the served model's tokenizer.
+        served_model: name of the model at the server. Can be omitted if the server serves one model only.
+        batch_size: number of simultaneous requests.
+
+    Raises:
+        ValueError: the server does not answer, or does not serve the model.
+    """
+    from transformers import AutoTokenizer
+
+    from alignment.evaluation.engines.decoding import end_token_ids
+    from alignment.evaluation.engines.http_engine import HttpEngine
+
+    tokenizer = AutoTokenizer.from_pretrained(tokenizer_source)
+    return HttpEngine(
+        address,
+        tokenizer,
+        model=served_model,
+        token=os.environ.get("ALIGN_SERVER_TOKEN"),
+        stop_ids=end_token_ids(tokenizer, None),
+        max_length=int(tokenizer.model_max_length),
+        batch_size=batch_size,
+    )
 
 
 def _transformers_engine(model_path: str, batch_size: int | None, dtype: DType) -> Engine:

@@ -22,7 +22,8 @@ class VllmEngine:
     """An engine that runs a checkpoint with vLLM on this rank's GPU."""
 
     name = "vllm"
-    supported_fields: frozenset[SamplingField] = ALL_SAMPLING_FIELDS
+    supported_fields: frozenset[SamplingField] = ALL_SAMPLING_FIELDS - {"top_p with min_p"}
+    """vLLM applies min_p before top_p, so that top_p counts other probabilities if both are set."""
 
     def __init__(self, model_path: str, *, batch_size: int | None = None, **settings: Any) -> None:
         """Load the model.
@@ -60,6 +61,9 @@ class VllmEngine:
                 SamplingParams(
                     temperature=job.temperature,
                     top_p=job.top_p,
+                    top_k=job.top_k,
+                    min_p=job.min_p,
+                    repetition_penalty=job.repetition_penalty,
                     max_tokens=min(job.max_new_tokens, self.max_length - len(job.ids)),
                     stop=list(job.stop),
                     stop_token_ids=sorted({*self.stop_ids, *job.stop_ids}),
