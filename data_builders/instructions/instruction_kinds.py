@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from data_builders.instructions.docstrings import documentation_fault, grounded, summary_of
+from data_builders.instructions.docstrings import documentation_fault, grounded, names_other_exceptions, summary_of
 from data_builders.instructions.function_facts import facts_of, raised_names
 from data_builders.instructions.source_bugs import bugs
 from data_builders.instructions.wordings import wording
@@ -136,6 +136,8 @@ def context_fault(code: Code, shown: str) -> str:
     """
     if code.node is None:
         return "does_not_parse"
+    if names_other_exceptions(code.function.doc, code.node):
+        return "docstring_with_wrong_claims"
     if unresolved_names(code.text, code.function, code.needed):
         return "unresolved_names"
     if code.needed.size > MAX_CONTEXT:

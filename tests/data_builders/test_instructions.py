@@ -114,11 +114,14 @@ def test_rows_that_could_teach_something_wrong_are_counted(tmp_path: Path) -> No
         "    return abs(price - 1337) < 7\n\n\n"
         "def spread(prices, start, stop):\n    \"\"\"Spread all of the prices.\"\"\"\n    x = start\n    y = stop\n"
         "    for price in prices:\n        x += price\n        y -= price\n    return x, y\n\n\n"
+        "def lowest(prices):\n    \"\"\"Give the lowest of all prices, or raise KeyError without prices.\"\"\"\n"
+        "    if not prices:\n        raise IndexError(prices)\n    return min(prices)\n\n\n"
         "def listed(prices):\n    \"\"\"See http://shop.example for what is listed.\"\"\"\n    return list(prices)\n"
     )})  # fmt: skip
     _, account = build(Source.model_validate(tmp_path / "shop"), tmp_path / "out")
     assert account["dropped"]["unknown_values"] == 1 and account["dropped"]["documentation_too_short"] >= 1
     assert account["dropped"]["docstring_points_elsewhere"] == 2
+    assert account["dropped"]["docstring_with_wrong_claims"] == 3
 
 
 def test_names_and_line_ends_of_other_systems_do_not_end_the_builder(tmp_path: Path) -> None:

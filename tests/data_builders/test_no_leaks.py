@@ -151,8 +151,8 @@ def test_every_built_in_builder_is_in_this_test(built: list[Path]) -> None:
     assert made - {"commit-documents"} == set(BUILDERS) - ELSEWHERE
 
 
-# Reads no user code, needs a model, or is tested in `test_tasks_leak_nothing`.
-ELSEWHERE = {"synthetic", "difficulty", "preferences", "tasks"}
+# Reads no user code, needs a model, or is tested in `test_tasks_leak_nothing` or `test_feedback`.
+ELSEWHERE = {"synthetic", "difficulty", "feedback", "preferences", "tasks"}
 
 
 ACCOUNTED = {"instructions", "private_benchmark"}
