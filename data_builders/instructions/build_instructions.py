@@ -18,6 +18,7 @@ from typing import Any, Literal, get_args
 from pydantic import Field
 
 from alignment.grading import Grader, Limits
+from alignment.progress import Progress
 from alignment.rows import reading as row_files
 from alignment.sandbox.slot import SandboxUnavailable
 from alignment.settings import Count, Positive, Reference, Settings
@@ -34,7 +35,7 @@ from data_builders.parsing.python_functions import Function, functions, parse
 from data_builders.repositories.sources import Repository, Sources, cloned, read_texts
 from data_builders.shared_settings import Decontaminated
 from data_builders.storage.dataset import sorted_counts, write_card
-from data_builders.storage.parallel import Progress, batched
+from data_builders.storage.parallel import batched
 from data_builders.tasks.python.needed_code import RepositoryCode
 from data_builders.tasks.python.python_suite import is_documentation, is_test_file
 from data_builders.tasks.python.shown_tests import TestFunction, code_of_tests
@@ -100,7 +101,7 @@ def build_instructions(settings: InstructionsSettings, context: BuildContext) ->
         drafts = [drafts[place] for place in chosen]
     try:
         with Grader(context.workers, LIMITS, allow_weaker=context.sandbox.allow_weaker) as grader:
-            progress = Progress("instructions: bugs", 0, context.show_progress)
+            progress = Progress("instructions: bugs", unit="programs")
             drafts = _without_unnoticed_bugs(drafts, grader, dropped, progress)
             refinement_counts: dict[str, int] = {}
             if settings.refinement is not None:
@@ -172,9 +173,9 @@ class _DraftMaker:
         }
         sources = {path: text for path, text in texts.items() if path.endswith(".py") and not is_test_file(path)}
         code = RepositoryCode(sources, self.repository.name)
-        progress = Progress(f"instructions: files of {self.repository.name}", len(sources), self.context.show_progress)
+        progress = Progress(f"instructions: {self.repository.name}", len(sources), "files", amount_unit="MB")
         for path, text in sorted(sources.items()):
-            progress.advance(1, len(text))
+            progress.advance(1, len(text) / 1e6)
             if is_documentation(path):
                 continue
             if parse(text) is None:
