@@ -200,15 +200,13 @@ def test_a_secret_near_a_function_is_redacted_in_the_prompt(
     key = "AK" + "IA" + "QX7ZK2M9PLW4RT8V"
     used = "    reduced = price - price * percent / 100 + 0 * len(KEY)\n"
     module = MODULE.replace("{secret}", key).replace("    reduced = price - price * percent / 100\n", used)
-    module = module.replace(
-        '"""The sum of all prices."""', '"""The sum of all prices, see grace@' + 'shop-of-grace.com."""'
-    )
+    module = module.replace('"""Things with prices."""', '"""Things with prices, see grace@' + 'shop-of-grace.com."""')
     write_files(tmp_path / "shop", {"shop/__init__.py": "", "shop/prices.py": module, "tests/test_a.py": GOOD})
     summary = run_builder(
         "tasks", tmp_path / "out", sources=[tmp_path / "shop"], settings=TaskSettings(forgeable_share=1.0)
     )
     account = summary["repositories"]["shop"]
-    assert (summary["tasks"], account["left_out"], account["redacted_contexts"]) == (4, {}, 2)
+    assert (summary["tasks"], account["left_out"], account["redacted_contexts"]) == (4, {}, 4)
     shown = (tmp_path / "out" / "tasks.jsonl").read_text()
     assert "KEY = " in shown and key not in shown and "shop-of-grace" not in shown
 

@@ -9,6 +9,7 @@ from datasets import load_from_disk
 
 from alignment.grading import Verdict
 from alignment.grading.verdict import TestResult
+from alignment.models import formats
 from alignment.recipe.stage_request import StageRequest
 from alignment.rewards.execution import CUT_OFF, Verdicts, earned_share
 from alignment.stages import grpo
@@ -124,3 +125,43 @@ def test_hidden_fraction_counts_hidden_tests_that_no_trivial_body_passes(passed,
     assert earned_share(Verdict("passed", "passed"), tests) == 1.0
     assert earned_share(Verdict("failed", "syntax", "", results[:1]), tests) == 0.0
     assert earned_share(verdict, json.dumps({"code": "assert f"})) == verdict.fraction
+
+
+def test_the_trainer_takes_plain_prompts_and_other_end_tokens(tiny_tokenizer, tmp_path):
+    import torch
+    from datasets import Dataset
+    from trl import GRPOConfig
+
+    from alignment.models import loading
+    from alignment.models.source import RandomInit
+    from alignment.stages.rollout_trainer import RolloutTrainer
+
+    tiny_tokenizer.chat_template = formats.CHAT_TEMPLATE
+    init = RandomInit(
+        hidden_size=64, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
+        initializer_range=0.1, tie_word_embeddings=True,
+    )  # fmt: skip
+    model = loading.random_model(init, tiny_tokenizer, 0).to(torch.float32)
+    loading.set_stop_tokens(model, tiny_tokenizer, chat=True)
+    model.config.use_cache = False
+    before = model.generation_config.eos_token_id
+    ends = formats.stop_token_ids(tiny_tokenizer, formats.FIM_STOP_TOKENS)
+    args = GRPOConfig(
+        str(tmp_path), use_cpu=True, bf16=True, report_to=[], disable_tqdm=True, save_strategy="no", max_steps=1, seed=5,
+        per_device_train_batch_size=4, num_generations=4, max_completion_length=8, logging_steps=1,
+    )  # fmt: skip
+    seen = []
+
+    def reward(prompts, completions, **_):
+        seen.extend(zip(prompts, completions, strict=True))
+        return [float(len(completion)) for completion in completions]
+
+    with grpo.stopping_at(model, ends):
+        trainer = RolloutTrainer(
+            model=model, args=args, reward_funcs=[reward], processing_class=tiny_tokenizer, stop_texts=("\ndef ",),
+            train_dataset=Dataset.from_list([{"prompt": HEAD}] * 4),
+        )  # fmt: skip
+    assert trainer.cpu_rollouts is not None and trainer.cpu_rollouts.stop == ("\ndef ",)
+    assert set(ends) <= set(trainer.generation_config.eos_token_id) and model.generation_config.eos_token_id == before
+    trainer.train()
+    assert {prompt for prompt, _ in seen} == {HEAD} and all(isinstance(completion, str) for _, completion in seen)
