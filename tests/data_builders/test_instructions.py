@@ -133,16 +133,16 @@ def test_names_and_line_ends_of_other_systems_do_not_end_the_builder(tmp_path: P
     assert "average_price" in text and "pr\\\\xe9s.py" in text and "\\r" not in text and "a\\nb.py" not in text
 
 
-def test_progress_is_logged_on_request(
+def test_progress_is_logged(
     shop: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    clock = itertools.count(step=3)
-    monkeypatch.setattr("data_builders.storage.parallel.time.monotonic", lambda: float(next(clock)))
+    clock = itertools.count(step=20)
+    monkeypatch.setattr("alignment.progress.time.monotonic", lambda: float(next(clock)))
     (tmp_path / "out").mkdir()
     builder = find_builder("instructions")
     with caplog.at_level("INFO"):
-        builder.run(builder.validate({"sources": [shop]}), BuildContext(tmp_path / "out", show_progress=True))
-    assert "instructions: files of shop: 1 of 3" in caplog.text
+        builder.run(builder.validate({"sources": [shop]}), BuildContext(tmp_path / "out"))
+    assert "instructions: shop: 1/3 files" in caplog.text
 
 
 def test_document_does_not_show_the_docstring(shop: Source, tmp_path: Path) -> None:
