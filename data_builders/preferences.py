@@ -9,11 +9,13 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from pydantic import model_validator
 
 from alignment.evaluation.answer_forms import TEXT_FORMS, form_of, reference_answer
+from alignment.grading import open_grader
+from alignment.grading.task import tier_of
 from alignment.rows import reading as row_files
 from alignment.settings import Positive, Reference, Share
 from data_builders.builder import BuildContext
@@ -41,6 +43,9 @@ class PreferencesSettings(SamplingSettings):
     """Minimum difference between the scores (0 to 1) of the two answers in a judged pair."""
     references: bool = False
     """If no sampled answer to a task passes, use the task's reference answer as the chosen answer."""
+    forgeable: Literal["refuse", "allow"] = "refuse"
+    """Whether to use tasks whose tests run in the process of the graded program. A program can forge the verdict on these
+    tasks, and a forged answer would be the chosen one. `refuse` drops and counts the tasks."""
     pairs_per_prompt: Positive = 2
     """Maximum number of pairs per prompt, so that no prompt has too much weight."""
     limit: Positive | None = None
@@ -70,15 +75,26 @@ def build_preferences(settings: PreferencesSettings, context: BuildContext) -> d
                 f"{settings.tasks}, row {number}: `answer: {form}` has no chat, but pairs are conversations: build the tasks "
                 "with `answer: function` or `answer: body`"
             )
+    counts: dict[str, int] = {}
+    if settings.forgeable == "refuse":
+        safe = [task for task in tasks if tier_of(task) == "A"]
+        if len(safe) < len(tasks):
+            counts["dropped_forgeable"] = len(tasks) - len(safe)
+        tasks = safe
     questions: list[dict[str, Any]] = []
     if settings.questions is not None:
         rows = row_files.read(settings.questions.path(), settings.limit)
         questions = [_question(row, index) for index, row in enumerate(rows)]
+    if counts and not tasks and not questions:
+        raise ValueError(f"no task is left to sample answers for ({counts}): {_FORGEABLE_ADVICE}")
+    if tasks:
+        with open_grader(context.sandbox) as grader:
+            grader.check()
     answers = sample_answers(settings, context, [*tasks, *questions])
-    counts: dict[str, int] = {}
     pairs: list[dict[str, Any]] = []
     if tasks:
-        graded, counts = grade_answers(context, tasks, answers[: len(tasks)])
+        graded, verdicts = grade_answers(context, tasks, answers[: len(tasks)])
+        counts |= verdicts
         pairs += _executed_pairs(settings, tasks, graded, random.Random(context.seed), counts)
     if settings.judge is not None:
         pairs += _judged_pairs(settings.judge, settings.min_gap, questions, answers[len(tasks) :], context.seed, counts)
@@ -89,6 +105,12 @@ def build_preferences(settings: PreferencesSettings, context: BuildContext) -> d
         shown = ", ".join(f"{name} {count}" for name, count in counts.items())
         raise ValueError(f"no pair of a better and a worse answer was found ({shown}): {_advice(settings.references)}")
     return {"tasks": len(tasks), **counts, "pairs": len(pairs)}
+
+
+_FORGEABLE_ADVICE = (
+    "a program can forge the verdict on every task, because the tests run in its process; `forgeable: allow` uses the tasks "
+    "nevertheless"
+)
 
 
 def _advice(references: bool) -> str:

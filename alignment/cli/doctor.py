@@ -100,6 +100,7 @@ def describe(findings: dict[str, Any]) -> list[str]:
         lines.append(f"  {item['package']} ({item['for']}): {state}")
     sandbox = findings["sandbox"]
     lines.append("sandbox: works" if sandbox["works"] else f"sandbox: does not work: {sandbox['reason']}")
+    lines += [f"  {clause}" for clause in sandbox["holds"]]
     lines += [f"  note: {note}" for note in sandbox["notes"]]
     if not sandbox["works"]:
         return lines  # no language works without it

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from alignment.evaluation.answer_blocks import FencedBlock, all_blocks, cleaned
+from alignment.evaluation.answer_helpers import with_helpers
 from alignment.evaluation.answer_versions import Version, version_of
 from alignment.evaluation.code_listing import is_diff, without_listing_marks
 from alignment.evaluation.python_code import (
@@ -53,9 +54,6 @@ _DEFINITION = re.compile(
     | ^[ \t]*(\w+)[ \t]*(?:<-|=)[ \t]*function | ^[ \t]*(\w+)[ \t]*\(\)[ \t]*\{ | ^[ \t]*\#define\s+(\w+)
     """,
     re.MULTILINE | re.VERBOSE,
-)
-_IMPORT = re.compile(
-    r"\s*(?:import\b|from\b.*\bimport\b|#include\b|using\b|use\b|require\b|package\b|const\s.*\brequire\(|library\()"
 )
 _INLINE = re.compile(r"(?<!`)(`{1,3})(?!`)(?:(?:python|py)[ \t]+)?([^`\n]+?)\1(?!`)")
 
@@ -164,7 +162,8 @@ def _other_program(tiers: Sequence[list[FencedBlock]], entry_point: str | None) 
     if entry_point:
         blocks = next((tier for tier in contents if any(_seems_to_define(code, entry_point) for code in tier)), blocks)
     main = _choose(blocks, entry_point)
-    return "\n".join(part for part in blocks if part in _with_helpers(main, blocks, _defined, _words, entry_point))
+    program = set(with_helpers(main, blocks, _defined, _words, entry_point))
+    return "\n".join(part for part in blocks if part in program)
 
 
 def _defined(code: str) -> set[str]:
@@ -173,42 +172,6 @@ def _defined(code: str) -> set[str]:
 
 def _words(code: str) -> set[str]:
     return set(re.findall(r"\w+", code))
-
-
-def _only_imports(code: str) -> bool:
-    """Whether code consists of imports and comments only."""
-    lines = [
-        line
-        for line in code.split("\n")
-        if line.strip() and not re.match(r"\s*(?:#\s|//|/\*|\*|\)|\(|\"[\w/.]+\")", line)
-    ]
-    return bool(lines) and all(_IMPORT.match(line) for line in lines)
-
-
-def _with_helpers(
-    main: str,
-    blocks: Sequence[str],
-    defined: Callable[[str], set[str]],
-    used: Callable[[str], set[str]],
-    entry_point: str | None,
-) -> list[str]:
-    """Return the main block and the blocks that belong to it.
-
-    These are blocks that consist of imports, or that define a name which the main block or another helper uses.
-    """
-    program = [main]
-    while True:
-        missing = set().union(*map(used, program)) - set().union(*map(defined, program))
-        more = [
-            code
-            for code in blocks
-            if code not in program
-            and (entry_point is None or entry_point not in defined(code))
-            and (defined(code) & missing or _only_imports(code))
-        ]
-        if not more:
-            return program
-        program.append(more[0])
 
 
 def _choose(blocks: Sequence[str], entry_point: str | None) -> str:
@@ -273,7 +236,7 @@ def _python_from_blocks(blocks: Sequence[_PythonBlock], entry_point: str | None)
         chosen = _best_version(blocks, with_body or defining)
     main = codes[chosen]
     others = [code for index, code in enumerate(codes) if index != chosen and parses(code)]
-    program = _with_helpers(main, others, defined_names, used_names, entry_point)
+    program = set(with_helpers(main, others, defined_names, used_names, entry_point))
     parts = [*(code for code in others if code in program), main]
     if entry_point is None:
         parts += [code for code in codes[chosen + 1 :] if _starts_program(code, main)]

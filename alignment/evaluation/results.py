@@ -76,6 +76,7 @@ def write_results(
                     "detail": outcome.detail,
                     "scores": outcome.scores,
                     "answer": outcome.answer,
+                    **({"forgeable": True} if outcome.forgeable else {}),
                 }
             )
     write_jsonl(out_dir / "completions.jsonl", completions)

@@ -13,9 +13,10 @@ from pathlib import Path
 from alignment.evaluation.problem import Benchmark, Problem, Row
 from alignment.evaluation.store import Store, digest
 from alignment.grading import Limits, SandboxSettings, open_grader
+from alignment.grading.task import tier_of
 from alignment.logs import get_logger
 from alignment.progress import Progress
-from alignment.sandbox import toolchains
+from alignment.sandbox import SandboxUnavailable, toolchains
 
 logger = get_logger(__name__)
 
@@ -40,6 +41,8 @@ class Outcome:
     scores: dict[str, float]
     """Name of a score -> its value from 0 to 1."""
     tries: int = 1
+    forgeable: bool = False
+    """Whether the tests ran in the process of the program, so that the program could forge the verdict."""
 
 
 @cache
@@ -121,9 +124,15 @@ def check_tools(benchmarks: Sequence[Benchmark], sandbox: SandboxSettings) -> No
     benchmark can't run, a warning is logged.
 
     Raises:
-        ValueError: no language of a benchmark can run, or a test framework is missing. The message says what to
-            install.
+        ValueError: no language of a benchmark can run, a test framework is missing, or the grading service does not
+            answer. The message says what to do.
     """
+    if sandbox.address and any(problem.task for benchmark in benchmarks for problem in benchmark.problems):
+        with open_grader(sandbox) as grader:
+            try:
+                grader.check()
+            except SandboxUnavailable as problem:
+                raise ValueError(str(problem)) from None
     for benchmark in benchmarks:
         languages = {str(problem.task.get("language") or "python") for problem in benchmark.problems if problem.task}
         missing: dict[str, str] = {}
@@ -189,6 +198,7 @@ def outcome_of(
         reason=reason,
         detail=detail,
         scores=scores,
+        forgeable=problem.task is not None and tier_of(problem.task) == "B",
     )
 
 

@@ -1,8 +1,9 @@
 """`RemoteGrader`: a grader that sends programs to a grading service (`alignment.grading.service`).
 
 `RemoteGrader` has the same methods as `Grader`. `open_grader` opens one of these two classes, according to the
-settings. If the service is busy, the request is sent again after the pause that the service asks for. If the service
-cannot be reached or does not answer in time, the verdict is an infrastructure error, never a failed program. HTTP uses
+settings. If the service is busy, the request is sent again after the pause that the service asks for, until the
+deadline. If the service cannot be reached or does not answer in time, the verdict is an infrastructure error, never a
+failed program. `RemoteGrader.check` finds a service that does not answer before a model generates programs. HTTP uses
 only the standard library.
 """
 
@@ -26,14 +27,23 @@ from alignment.grading.task import TaskRow
 from alignment.grading.verdict import TestResult, Verdict, error
 from alignment.progress import results
 from alignment.sandbox.limits import Limits
+from alignment.sandbox.slot import SandboxUnavailable
 
 SCHEMES = ("http://", "https://")
 TOKEN = "ALIGN_TOKEN"
 """Name of the environment variable that contains the token of the service."""
 ATTEMPTS = 8
-"""Largest number of requests for one program. If all fail, the verdict is an infrastructure error."""
-BUSY = (429, 502, 503, 504)
+"""Largest number of requests for one program that fail. If all fail, the verdict is an infrastructure error. Answers with
+status 429 (the queue is full) do not count."""
+QUEUE_FULL = 429
+BUSY = (QUEUE_FULL, 408, 502, 503, 504)
 """HTTP statuses after which a request is sent again."""
+HEALTH_SECONDS = 5.0
+"""Time limit for the answer to a health check, in seconds."""
+PATIENCE = 60.0
+"""How long `RemoteGrader.check` waits for a service that does not answer, for example because it restarts, in seconds."""
+DOWN_SECONDS = 30.0
+"""After all requests for one program have failed, other programs give up at their next failure for so many seconds."""
 MAX_DEADLINE = 3600.0
 """Largest `deadline_seconds` that the service accepts in a request."""
 
@@ -93,6 +103,7 @@ class RemoteGrader:
         self._lock = threading.Lock()
         self._pool: ThreadPoolExecutor | None = None
         self._owner = os.getpid()
+        self._down_until = 0.0
 
     def __enter__(self) -> RemoteGrader:
         return self
@@ -106,6 +117,36 @@ class RemoteGrader:
             pool, self._pool = self._pool, None
         if pool is not None and self._owner == os.getpid():
             pool.shutdown(wait=True, cancel_futures=True)
+
+    def check(self, patience: float = PATIENCE) -> None:
+        """Check that the service answers and accepts the token. Call this before programs are generated for grading.
+
+        Args:
+            patience: how long to wait for an answer, in seconds.
+
+        Raises:
+            SandboxUnavailable: the service does not answer, or refuses the token.
+        """
+        end = time.monotonic() + patience
+        request = urllib.request.Request(f"{self.address}/health", headers=self._headers())
+        while True:
+            try:
+                with urllib.request.urlopen(request, timeout=HEALTH_SECONDS) as answer:
+                    state = json.loads(answer.read(1 << 16))
+                break
+            except (OSError, ValueError) as failure:
+                if time.monotonic() >= end:
+                    raise SandboxUnavailable(
+                        f"the grading service at {self.address} does not answer ({failure}): start it with `align sandbox "
+                        "serve`, or correct `sandbox:` in the recipe"
+                    ) from None
+                time.sleep(min(1.0, patience))
+        self._down_until = 0.0
+        if isinstance(state, dict) and state.get("authorized") is False:
+            raise SandboxUnavailable(
+                f"the grading service at {self.address} refuses the token: set the environment variable {TOKEN} to the "
+                "token of the service"
+            )
 
     def submit(self, task: TaskRow, program: str) -> Future[Verdict]:
         """Grade a program in the background. See `Grader.submit`."""
@@ -126,10 +167,8 @@ class RemoteGrader:
     def _grade(self, task: TaskRow, program: str) -> Verdict:
         end = time.monotonic() + self.deadline_seconds
         problem = "no answer"
-        for attempt in range(ATTEMPTS):
-            remaining = end - time.monotonic()
-            if remaining <= 0:
-                break
+        attempt = 0
+        while attempt < ATTEMPTS and (remaining := end - time.monotonic()) > 0:
             pause = min(2.0**attempt / 4, 10.0)
             try:
                 verdict = self._request(task, program, remaining)
@@ -138,6 +177,7 @@ class RemoteGrader:
                     problem = f"{answer.code}: {answer.read(500).decode(errors='replace')}"
                 if answer.code not in BUSY:
                     break
+                attempt -= answer.code == QUEUE_FULL
                 pause = _retry_seconds(answer.headers.get("Retry-After"), pause)
             except (OSError, ValueError, KeyError, TypeError) as failure:
                 problem = f"{type(failure).__name__}: {failure}"
@@ -145,7 +185,12 @@ class RemoteGrader:
                 if verdict.status != "error" or verdict.reason != "infrastructure":
                     return verdict
                 problem = verdict.detail
+            attempt += 1
+            if time.monotonic() < self._down_until:
+                break
             time.sleep(max(0.0, min(pause, end - time.monotonic())))
+        if attempt == ATTEMPTS:
+            self._down_until = time.monotonic() + DOWN_SECONDS
         return error("infrastructure", f"the grading service at {self.address} gave no verdict: {problem}")
 
     def _request(self, task: TaskRow, program: str, seconds: float) -> Verdict:
@@ -154,14 +199,15 @@ class RemoteGrader:
             message["limits"] = asdict(self.limits)
         if self.hidden:
             message["hidden"] = list(self.hidden)
-        headers = {"Content-Type": "application/json"}
-        if self.token:
-            headers["Authorization"] = f"Bearer {self.token}"
+        headers = {"Content-Type": "application/json", **self._headers()}
         request = urllib.request.Request(f"{self.address}/grade", json.dumps(message).encode(), headers)
         with urllib.request.urlopen(request, timeout=seconds + 5) as answer:
             verdict = json.loads(answer.read())
         tests = tuple(TestResult(test["reason"], test["detail"], test.get("messages", 0)) for test in verdict["tests"])
         return Verdict(verdict["status"], verdict["reason"], verdict["detail"], tests, verdict["cpu_seconds"])
+
+    def _headers(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.token}"} if self.token else {}
 
 
 def _retry_seconds(header: str | None, default: float) -> float:

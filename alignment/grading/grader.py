@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
@@ -105,19 +105,29 @@ class Grader:
             for slot in slots:
                 slot.close()
 
-    def submit(self, task: TaskRow, program: str, limits: Limits | None = None) -> Future[Verdict]:
+    def check(self) -> None:
+        """Do nothing. `RemoteGrader.check` checks that its service answers; this grader needs no service."""
+
+    def submit(
+        self,
+        task: TaskRow,
+        program: str,
+        limits: Limits | None = None,
+        on_start: Callable[[], None] | None = None,
+    ) -> Future[Verdict]:
         """Grade a program in the background.
 
         Args:
             task: the row of the task. See `alignment.grading.task`.
             program: the source of the program.
             limits: limits of the program, instead of the limits of the grader.
+            on_start: called in a thread of the grader when the program does not wait for other programs any more.
 
         Returns:
             A future that returns the verdict, or raises SandboxUnavailable if this machine refuses the sandbox.
         """
         with self._lock:
-            return self._threads().submit(self._grade, task, program, limits or self.limits)
+            return self._threads().submit(self._grade, task, program, limits or self.limits, on_start)
 
     async def grade(self, task: TaskRow, program: str) -> Verdict:
         """Return the verdict on one program."""
@@ -215,7 +225,9 @@ class Grader:
             self.slots.append(suites)
         return suites
 
-    def _grade(self, row: TaskRow, program: str, limits: Limits) -> Verdict:
+    def _grade(self, row: TaskRow, program: str, limits: Limits, on_start: Callable[[], None] | None) -> Verdict:
+        if on_start is not None:
+            on_start()
         try:
             try:
                 return self._verdict(read_task(row), program, limits)

@@ -23,8 +23,18 @@ WORDS = frozenset(
      "beforeAll", "afterAll", "setTimeout", "setInterval", "setImmediate", "queueMicrotask", "nextTick", "exit", "binding",
      "mainModule", "getBuiltinModule", "stdout", "stderr", "console", "__filename", "__dirname", "readFileSync", "readFile",
      "readdirSync", "readdir", "createReadStream", "openSync", "writeSync", "writeFileSync", "child_process", "inspector", "vm", "v8",
-     "worker_threads", "WebAssembly", "freeze", "getOwnPropertySymbols", "ownKeys", "with"]
+     "worker_threads", "WebAssembly", "freeze", "getOwnPropertySymbols", "ownKeys", "with", "getOwnPropertyNames",
+     "getOwnPropertyDescriptor", "getOwnPropertyDescriptors", "arguments"]
 )  # fmt: skip
+"""Words that a body may not use. In an arrow function at the top of a module, `arguments` contains `require`."""
+THENABLE = frozenset(["then", "catch", "finally"])
+"""Properties that a body may call but not define: `await` calls the `then` of any object, and a test that chains its checks
+to the `then` of an object of the program leaves it to the program whether the checks run."""
+OBJECTS = frozenset(
+    ["Promise", "Object", "Array", "Number", "String", "Boolean", "Symbol", "BigInt", "Map", "Set", "WeakMap", "WeakSet", "RegExp", "Date",
+     "Error", "TypeError", "RangeError", "JSON", "Math", "Intl", "Iterator"]
+)  # fmt: skip
+"""Objects of the language whose properties a body may not set. Test libraries use these properties."""
 COMPUTED = "a property name that is computed from text"
 _ESCAPE = re.compile(r"\\(?:x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|u\{([0-9a-fA-F]+)\})")
 _LEAVES = frozenset(
@@ -57,13 +67,57 @@ def _restricted(tree: Tree, node: Any) -> Iterator[str]:
         text = _ESCAPE.sub(
             lambda match: chr(min(int(next(filter(None, match.groups())), 16), 0x10FFFF)), tree.text(node)
         )
-        if text in WORDS:
+        if text in WORDS or (text in THENABLE and _defines(node)):
             yield text
+    elif node.type in ("assignment_expression", "augmented_assignment_expression", "update_expression"):
+        yield from _changed_objects(tree, node)
+    elif node.type == "call_expression":
+        yield from _assigned_objects(tree, node)
     elif node.type == "escape_sequence":
         if node.parent is not None and _is_key(node.parent):
             yield COMPUTED
     elif _is_key(node) and (node.type == "template_substitution" or _joins_text(node)):
         yield COMPUTED
+
+
+def _defines(node: Any) -> bool:
+    """Whether a name is the name of a property that is defined or set, or the text `then`, which can become such a name."""
+    parent = node.parent
+    if node.type == "string_fragment":
+        return bool(node.text == b"then")
+    if node.type == "shorthand_property_identifier":
+        return True
+    if parent is None:
+        return False
+    if parent.type in ("pair", "method_definition", "field_definition", "public_field_definition"):
+        return bool(
+            node
+            in (
+                parent.child_by_field_name("key"),
+                parent.child_by_field_name("name"),
+                parent.child_by_field_name("property"),
+            )
+        )
+    outer = parent.parent
+    return parent.type == "member_expression" and outer is not None and outer.child_by_field_name("left") == parent
+
+
+def _changed_objects(tree: Tree, node: Any) -> Iterator[str]:
+    """Yield `Promise.race =` for an assignment to a property of one of `OBJECTS`."""
+    target = node.child_by_field_name("left") or node.child_by_field_name("argument")
+    if target is not None and target.type in ("member_expression", "subscript_expression"):
+        owner = target.child_by_field_name("object")
+        if owner is not None and tree.text(owner) in OBJECTS:
+            yield f"{tree.text(target)} ="
+
+
+def _assigned_objects(tree: Tree, node: Any) -> Iterator[str]:
+    """Yield `Object.assign(Promise)` for a call of `assign` whose first argument is one of `OBJECTS`."""
+    function, given = node.child_by_field_name("function"), node.child_by_field_name("arguments")
+    if function is None or given is None or not tree.text(function).endswith("assign") or not given.named_children:
+        return
+    if tree.text(given.named_children[0]) in OBJECTS:
+        yield f"{tree.text(function)}({tree.text(given.named_children[0])})"
 
 
 def _joins_text(node: Any) -> bool:

@@ -27,12 +27,12 @@ from typing import Any
 
 from alignment.grading import node_guard
 from alignment.grading.node_syntax import Answer, read_answer
-from alignment.grading.python import check_began
+from alignment.grading.python import MESSAGE_BYTES, check_began
 from alignment.grading.task import RepositoryTests
 from alignment.grading.verdict import PASSED, TestResult, Verdict, error, failed, verdict_of
 from alignment.sandbox.launcher_settings import LauncherSettings
 from alignment.sandbox.limits import WALL_GRACE, Limits
-from alignment.sandbox.program_run import Program, ProgramRun
+from alignment.sandbox.program_run import Program, ProgramRun, parsed_object
 from alignment.sandbox.slot import Slot, run_across
 from alignment.sandbox.toolchains import LANGUAGES, toolchain
 
@@ -41,6 +41,8 @@ ROOT, COMPILED = "/repository", "/compiled"
 SCRIPTS = Path(__file__).parent / "node"
 STRICT = "'use strict';"
 COMPILE_LIMITS = Limits(cpu_seconds=30, wall_seconds=30)
+RESULT_BYTES = 1 << 13
+"""Largest number of bytes that the result of one test takes in the report of all tests, with the test's name."""
 MAX_STUBS = 256
 """Maximum number of transformed files of one repository that a thread keeps in memory."""
 TIER_B_FLAGS = ("--disallow-code-generation-from-strings", "--disable-proto=delete")
@@ -141,7 +143,7 @@ class NodeSuite:
             script: the name of the script, without the suffix.
             request: fields of `align.json`, in addition to the fields that describe the repository.
             changed: new text of changed files of the repository, keyed by path.
-            limits: limits of the process. Memory and sizes are raised to the values that node needs.
+            limits: limits of the process. Sizes of files and output are raised to the values that node needs.
             cover: files that the script sees as empty.
             flags: command-line flags of node.
             peer: whether descriptor 4 is a connection to the other process of the run.
@@ -156,8 +158,7 @@ class NodeSuite:
                  *((f".replaced/{number}", text.encode("utf-8", "surrogatepass")) for number, text in enumerate(changed.values()))]  # fmt: skip
         size = sum(len(content) for _, content in files)
         limits = limits.at_least(
-            memory_bytes=LANGUAGES["javascript"].memory_bytes, file_bytes=size + (1 << 20), tmp_bytes=2 * size + (32 << 20),
-            files=256, output_bytes=64 << 20,
+            file_bytes=size + (1 << 20), tmp_bytes=2 * size + (32 << 20), files=256, output_bytes=64 << 20,
         )  # fmt: skip
         header: dict[str, Any] = {
             "files": [[name, len(content)] for name, content in files], "environment": {"NODE_ENV": "test", **data["environment"]}, "collect": [], "peer": peer,
@@ -165,7 +166,10 @@ class NodeSuite:
         }  # fmt: skip
         places = tuple(f"{ROOT}/{path}" for path in changed)
         body = b"".join(content for _, content in files)
-        return Program("command", header, body, limits=limits, address_space=False, cover=cover, replace=places)
+        return Program(
+            "command", header, body, limits=limits, address_space=False, cover=cover, replace=places,
+            reserved_bytes=LANGUAGES["javascript"].reserved_bytes,
+        )  # fmt: skip
 
 
 @lru_cache(maxsize=1)
@@ -325,7 +329,9 @@ def _existing(snapshot: NodeSnapshot, tree: str, place: str, names: Sequence[str
 def _verdict(run: ProgramRun, stderr: bytes, nonce: str, names: list[str], cpu: float, *, apart: bool) -> Verdict:
     """Return the verdict from the report of the process that ran the tests. A missing test result is a failure."""
     check_began(run)
-    reports = [message for message in messages(run, nonce) if message.get("done")]
+    # In tier B the process has run the program, so its output is not trusted.
+    largest = MESSAGE_BYTES + len(names) * RESULT_BYTES
+    reports = [message for message in messages(run, nonce, 1000, largest) if message.get("done")]
     printed = stderr.decode(errors="replace").strip()
     if run.stop is not None or len(reports) != 1:
         detail = printed[-300:] or "the program ended before its tests did"
@@ -353,15 +359,24 @@ def _verdict(run: ProgramRun, stderr: bytes, nonce: str, names: list[str], cpu: 
     return verdict_of(outcomes, cpu)
 
 
-def messages(run: ProgramRun, nonce: str) -> list[dict[str, Any]]:
-    """Return the messages of a script in `node/`: the lines of stdout that begin with the nonce."""
-    parsed = []
-    for line in run.stdout.decode("utf-8", "replace").split("\n"):
-        if line.startswith(nonce):
-            try:
-                message = json.loads(line[len(nonce) :])
-            except ValueError:
-                continue
-            if isinstance(message, dict):
-                parsed.append(message)
+def messages(run: ProgramRun, nonce: str, most: int | None = None, largest: int | None = None) -> list[dict[str, Any]]:
+    """Return the messages of a script in `node/`: the lines of stdout that begin with the nonce.
+
+    Args:
+        run: the run of the script.
+        nonce: random text that the script received.
+        most: how many messages are returned at most.
+        largest: largest number of bytes of a message. Larger messages are left out.
+    """
+    parsed: list[dict[str, Any]] = []
+    output, beginning = b"\n" + run.stdout, b"\n" + nonce.encode()
+    position = output.find(beginning)
+    while position >= 0 and (most is None or len(parsed) < most):
+        start = position + len(beginning)
+        end = output.find(b"\n", start)
+        end = len(output) if end < 0 else end
+        message = None if largest is not None and end - start > largest else parsed_object(output[start:end])
+        if message is not None:
+            parsed.append(message)
+        position = output.find(beginning, end)
     return parsed

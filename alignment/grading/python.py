@@ -12,9 +12,15 @@ from alignment.grading.task import AssertTests, CallCase, CallTests
 from alignment.grading.verdict import PASSED, TestResult, Verdict, error, failed, verdict_of
 from alignment.sandbox.inside import wire
 from alignment.sandbox.limits import WALL_GRACE, Limits
-from alignment.sandbox.program_run import Program, ProgramRun
+from alignment.sandbox.program_run import Program, ProgramRun, parsed_object
 from alignment.sandbox.slot import SandboxError, Slot
 
+MOST_BYTES = 1 << 16
+BYTES_PER_EXPECTED = 32
+"""A returned value may take `MOST_BYTES`, plus `BYTES_PER_EXPECTED` for each byte of the expected value. A larger value is
+wrong, and is not parsed: this process would need much time and memory for a large value."""
+MESSAGE_BYTES = 1 << 20
+"""Largest message in which the process of a program reports its own failure."""
 RULES = ("exact", "equal", "set", "not_none", "any", "root")
 """Allowed values of `CallTests.compare`."""
 REPORTED_REASONS = ("syntax", "exception", "memory", "missing_entry_point", "exit", "output_limit", "timeout")
@@ -56,7 +62,8 @@ def grade_calls(slot: Slot, tests: CallTests, entry_point: str, program: bytes, 
         else [wire.encode(case["args"]), wire.encode(case.get("kwargs") or {})]
         for case in cases
     ]
-    run, outputs = call_outputs(slot, entry_point, program, arguments, limits, tests.get("call_seconds"))
+    expected = [case["expected"] for case in cases]
+    run, outputs = call_outputs(slot, entry_point, program, arguments, limits, tests.get("call_seconds"), expected)
     failure = next((output for output in outputs if "case" not in output), None)
     if failure is not None:
         reported = reported_failure(failure)
@@ -81,6 +88,7 @@ def call_outputs(
     arguments: Sequence[list[Any]],
     limits: Limits,
     call_seconds: float | None = None,
+    expected: Sequence[Any] | None = None,
 ) -> tuple[ProgramRun, list[CallOutput]]:
     """Call a function in the sandbox, once for each item of `arguments`.
 
@@ -91,6 +99,8 @@ def call_outputs(
         arguments: positional and keyword arguments of each call, encoded by `wire.encode`.
         limits: limits of the program.
         call_seconds: limit of the CPU time of one call.
+        expected: the expected value of each call, which limits the size of the returned value. If it is None, only
+            `Limits.reply_bytes` limits the sizes.
 
     Returns:
         The run, and the outputs that the process reported. There is one output per call if all calls ended, otherwise
@@ -99,8 +109,25 @@ def call_outputs(
     """
     header = {"entry_point": entry_point, "cases": list(arguments), "call_seconds": call_seconds}
     (run,) = slot.run([Program("calls", header, program, limits=limits)])
-    messages: list[Any] = check_began(run).messages(len(arguments) + 1)
-    return run, messages
+    outputs: list[Any] = []
+    for number, line in enumerate(check_began(run).lines()):
+        is_large = expected is not None and _is_too_large(line, expected[number] if number < len(expected) else None)
+        output = _large_output(line, number) if is_large else parsed_object(line)
+        if output is None or number > len(arguments):
+            break
+        outputs.append(output)
+    return run, outputs
+
+
+def _is_too_large(line: bytes, expected: Any) -> bool:
+    return len(line) > MOST_BYTES and len(line) > MOST_BYTES + BYTES_PER_EXPECTED * len(json.dumps(expected))
+
+
+def _large_output(line: bytes, number: int) -> dict[str, Any]:
+    """Return a message that stands for one with a very large value: the value equals no expected value."""
+    if not line.startswith(b'{"case":%d,"value":' % number):
+        return {"reason": "protocol", "detail": "the program sent something that is not a result"}
+    return {"case": number, "value": {"o": f"a value of {len(line)} bytes"}}
 
 
 def reported_failure(message: CallOutput | dict[str, Any]) -> TestResult:
@@ -190,7 +217,7 @@ def grade_asserts(slot: Slot, tests: AssertTests, entry_point: str | None, progr
     reports = [message for message in check_began(tester).messages() if message.get("nonce") == nonce]
     if candidate.stop is not None:
         return failed(candidate.stop, "", cpu_seconds=cpu)
-    failures = candidate.messages(1)
+    failures = candidate.messages(1, MESSAGE_BYTES)
     if failures:
         failure = reported_failure(failures[0])
         return failed(failure.reason, failure.detail, cpu_seconds=cpu)

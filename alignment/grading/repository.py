@@ -27,8 +27,8 @@ from pathlib import Path
 from typing import Any
 
 from alignment.cache import cache_root
-from alignment.grading.nodejs import NodeSnapshot, NodeSuite
-from alignment.grading.python import check_began, ending, reported_failure, short_text
+from alignment.grading.nodejs import RESULT_BYTES, NodeSnapshot, NodeSuite
+from alignment.grading.python import MESSAGE_BYTES, check_began, ending, reported_failure, short_text
 from alignment.grading.task import RepositoryTests
 from alignment.grading.verdict import PASSED, TestResult, Verdict, error, failed, verdict_of
 from alignment.sandbox.launcher_settings import LauncherSettings
@@ -199,7 +199,7 @@ def _grade_apart(suite: Suite, tests: RepositoryTests, header: dict[str, Any], b
     check_began(candidate)
     if candidate.stop is not None:
         return failed(candidate.stop, "", len(names), cpu)
-    failures = candidate.messages(1)
+    failures = candidate.messages(1, MESSAGE_BYTES)
     if failures:
         failure = reported_failure(failures[0])
         return failed(failure.reason, failure.detail, len(names), cpu)
@@ -209,7 +209,9 @@ def _grade_apart(suite: Suite, tests: RepositoryTests, header: dict[str, Any], b
 def _verdict(run: ProgramRun, nonce: str, names: list[str], cpu: float) -> Verdict:
     """Return the verdict from the report of the process that ran the tests. A missing test result is a failure."""
     check_began(run)
-    reports = [message for message in run.messages() if message.get("nonce") == nonce]
+    # In tier B the process has run the program, so its reply is not trusted.
+    messages = run.messages(2, MESSAGE_BYTES + len(names) * RESULT_BYTES)
+    reports = [message for message in messages if message.get("nonce") == nonce]
     if run.stop is not None or len(reports) != 1:
         return failed(*ending(run), tests=len(names), cpu_seconds=cpu)
     (report,) = reports

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import secrets
 import signal
+from dataclasses import replace
 
 from alignment.grading import value_comparison
-from alignment.grading.python import check_began, ending, out_of_memory, reported_failure
+from alignment.grading.python import MESSAGE_BYTES, check_began, ending, out_of_memory, reported_failure
 from alignment.grading.task import ProgramTests, StdioCase, StdioTests
 from alignment.grading.verdict import PASSED, TestResult, Verdict, failed, verdict_of
 from alignment.sandbox.compiled import Compiled, compiled_program
@@ -17,12 +18,16 @@ from alignment.sandbox.toolchains import Toolchain
 
 MARKER = "COMPLETION_MARKER"
 """Name of the environment variable that contains the marker, a random text. Code of `with_marker` prints it."""
+MOST_TIMEOUTS = 2
+"""After so many cases that reach a time limit, the remaining cases do not run."""
 JUDGES = ("exit", "silent", "assertions")
 """Allowed values of `ProgramTests.judge`."""
 
 
 def grade_stdio(slot: Slot, tests: StdioTests, tools: Toolchain | None, compiled: Compiled, limits: Limits) -> Verdict:
     """Run a program once per case and compare its output with the expected output. See `StdioTests`.
+
+    All cases together may take `_total_seconds`. After `MOST_TIMEOUTS` cases that took too long, no further case runs.
 
     Args:
         slot: the sandbox to use.
@@ -35,16 +40,33 @@ def grade_stdio(slot: Slot, tests: StdioTests, tools: Toolchain | None, compiled
         return failed(compiled.reason, compiled.problem, len(tests["cases"]))
     results: list[TestResult] = []
     cpu = 0.0
+    total = remaining = _total_seconds(len(tests["cases"]), limits)
+    timeouts = 0
     for case in tests["cases"]:
+        if timeouts >= MOST_TIMEOUTS:
+            results.append(TestResult("not_run", "earlier cases took too long"))
+            continue
         stdin = case.get("stdin", "").encode("utf-8", "surrogatepass")
-        (run,) = slot.run([_program(tools, compiled, stdin, limits)])
-        cpu += run.cpu_seconds
+        case_limits = replace(limits, wall_seconds=max(0.01, min(limits.wall_seconds, remaining)))
+        (run,) = slot.run([_program(tools, compiled, stdin, case_limits)])
+        cpu, remaining = cpu + run.cpu_seconds, remaining - run.wall_seconds
         failure = _failure(check_began(run))
         results.append(failure or _compared(run, case, tests.get("tolerance")))
+        if run.stop == "timeout" and remaining <= 0:
+            results[-1], timeouts = (
+                TestResult("timeout", f"the cases together took more than {total:g} s"),
+                MOST_TIMEOUTS,
+            )
+        timeouts += results[-1].reason == "timeout"
         if results[-1].reason == "syntax":
             results += [results[-1]] * (len(tests["cases"]) - len(results))
             break
     return verdict_of(results, cpu)
+
+
+def _total_seconds(cases: int, limits: Limits) -> float:
+    """Return the wall time of all cases of a task together, in seconds: less than all their limits, if there are many."""
+    return limits.wall_seconds * min(cases, 4 + cases / 10)
 
 
 def grade_program(
@@ -136,7 +158,7 @@ def _failure(run: ProgramRun) -> TestResult | None:
         return TestResult(*ending(run))
     if run.code == 0:
         return None
-    reports = run.messages(1)
+    reports = run.messages(1, MESSAGE_BYTES)
     if reports:
         return reported_failure(reports[0])
     reason, text = ending(run)

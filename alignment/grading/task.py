@@ -175,6 +175,19 @@ def read_task(row: TaskRow) -> GradingTask:
     return GradingTask(cast(TaskKind, kind), language, tests, cast("str | None", entry_point))
 
 
+def tier_of(row: TaskRow) -> str:
+    """Return `B` if a program can forge its verdict on a task, because the tests run in the program's process, else `A`.
+
+    Tests of kind `program`, tests of repositories with `tier: B`, and rows with `forgeable: true` are of tier B.
+    """
+    if row.get("forgeable") is True or row.get("kind") == "program":
+        return "B"
+    if row.get("kind") not in ("pytest", "node"):
+        return "A"
+    tests = json.loads(row["tests"]) if isinstance(row["tests"], str) else row["tests"]
+    return "B" if isinstance(tests, dict) and tests.get("tier", "A") != "A" else "A"
+
+
 def _check(kind: TaskKind, tests: Mapping[str, Any], language: str) -> None:
     if kind in PYTHON_ONLY and language != "python":
         raise ValueError(f"kind {kind!r} is for python, not for {language!r}: use 'stdio'")

@@ -128,6 +128,10 @@ class GrpoStage(TrainingStage):
     """Tasks: columns `prompt` and `tests`. Data for your own environment goes into the column `environment`."""
     rewards: list[Reward] = Field(default=[Reward(name="tests_passed")], min_length=1)
     """The rewards of a completion, which are summed with their weights."""
+    forgeable: Literal["refuse", "allow"] = "refuse"
+    """Whether to train on tasks whose tests run in the process of the graded program (tier B): a program can forge the
+    verdict on these tasks, so that training rewards forging. `refuse` drops and counts the tasks. `allow` keeps them;
+    compare the metrics `reward_by_tier/A` and `reward_by_tier/B`."""
     environment: Annotated[
         GrpoEnvironment | None, BeforeValidator(_as_environment, json_schema_input_type=GrpoEnvironment | str | None)
     ] = None

@@ -15,6 +15,8 @@ from alignment.rewards.reward_protocol import Completion, Prompt, RewardFunction
 
 ENVIRONMENT_SCORE = "environment_score"
 """Name of the column with the value that `get_reward` of each rollout's environment returned."""
+TIER_COLUMN = "tier"
+"""Name of the column with the tier of each task: `B` if a program can forge its verdict, otherwise `A`."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,9 @@ def combined(parts: Sequence[RewardPart]) -> RewardFunction:
                 log_metric(f"reward_parts/{part.name}", sum(known) / len(known))
             sums = [_add(part, before, score) for before, score in zip(sums, column, strict=True)]
         problems = columns.get(PROBLEM) or [None] * len(sums)
-        return [score if problem is None else None for score, problem in zip(sums, problems, strict=True)]
+        sums = [score if problem is None else None for score, problem in zip(sums, problems, strict=True)]
+        log_by_tier(sums, columns.get(TIER_COLUMN) or [], log_metric)
+        return sums
 
     reward.__name__ = "combined"
     return reward
@@ -77,6 +81,19 @@ def _environment_columns(environments: Sequence[RolloutEnvironment]) -> dict[str
         SUBMISSION: [outcome.submission for outcome in outcomes],
         PROBLEM: [outcome.problem for outcome in outcomes],
     }
+
+
+def log_by_tier(rewards: Scores, tiers: Sequence[str], log_metric: Callable[[str, float], None] | None) -> None:
+    """Log the mean reward of the tasks of each tier as `reward_by_tier/TIER`.
+
+    A reward of tier B that rises alone is a sign that the model learns to forge verdicts.
+    """
+    if log_metric is None or len(tiers) != len(rewards):
+        return
+    for tier in sorted(set(tiers)):
+        known = [reward for reward, other in zip(rewards, tiers, strict=True) if other == tier and reward is not None]
+        if known:
+            log_metric(f"reward_by_tier/{tier}", sum(known) / len(known))
 
 
 def log_counts(environments: Sequence[RolloutEnvironment], log_metric: Callable[[str, float], None] | None) -> None:

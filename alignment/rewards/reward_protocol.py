@@ -52,9 +52,10 @@ class UserRewardFunction(Protocol):
             completions: the unchanged text of each answer, without the end token. Answers of a chat model contain
                 Markdown; `alignment.evaluation.extraction.extract_code` extracts the code.
             columns: lists with one value per completion: `completion_ids` (token ids) and the columns of the task rows
-                (`id`, `language`, `kind`, `tests`, `entry_point`, `source`). Unless the reward is isolated, also TRL's
-                `trainer_state`, `log_metric(name, value)` and `log_extra(column, values)`. New entries may be added:
-                end the signature with `**columns`.
+                (`id`, `language`, `kind`, `tests`, `entry_point`, `source`), and `tier`: `B` if a program can forge its
+                verdict on the task, otherwise `A`. Unless the reward is isolated, also TRL's `trainer_state`,
+                `log_metric(name, value)` and `log_extra(column, values)`. New entries may be added: end the signature
+                with `**columns`.
 
         Returns:
             One finite number per completion, in order, or None for a completion that cannot be scored. A different

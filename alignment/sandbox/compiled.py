@@ -22,6 +22,8 @@ from alignment.sandbox.slot import SandboxError, Slot
 from alignment.sandbox.toolchains import JAVATUPLES, NoToolchain, Toolchain, file_name
 
 CACHE_BYTES = 4 << 30
+MAX_HEADER = 1 << 20
+"""Largest number of bytes of the list of compiled files."""
 FINAL = (0, 1, 2)
 """Exit codes with which a compiler accepts or rejects a source. Results with other exit codes are not cached."""
 
@@ -115,7 +117,9 @@ def compile_run(slot: Slot, tools: Toolchain, command: list[str], files: list[tu
         "environment": tools.language.environment, "collect": list(tools.language.collect),
     }  # fmt: skip
     body = b"".join(data for _, data in files)
-    program = Program("command", header, body, limits=COMPILE, address_space=False)
+    seconds = tools.language.compile_seconds
+    limits = replace(COMPILE, cpu_seconds=seconds, wall_seconds=seconds)
+    program = Program("command", header, body, limits=limits, address_space=False)
     return slot.run([program])[0]
 
 
@@ -126,7 +130,7 @@ def _outcome(run: ProgramRun) -> Compiled:
             f"the compiler could not be started: {text[:300] or run.reply[:300].decode(errors='replace')}"
         )
     if run.stop is not None:
-        return Compiled(problem=text[:1000] or "the compiler was killed", reason=run.stop)
+        return Compiled(problem=text[:1000] or f"the compiler was killed at its limit ({run.stop})", reason=run.stop)
     if run.code != 0:
         return Compiled(problem=text[:1000] or f"the compiler ended with exit code {run.code}", reason="compile")
     return _unpack(run.reply)
@@ -135,6 +139,8 @@ def _outcome(run: ProgramRun) -> Compiled:
 def _unpack(data: bytes) -> Compiled:
     head, _, body = data.partition(b"\n")
     try:
+        if len(head) > MAX_HEADER:
+            raise ValueError("the list of files is too long")
         header = json.loads(head)
         if "problem" in header:
             return Compiled(problem=header["problem"], reason=header["reason"])
@@ -252,8 +258,10 @@ def compiled_program(
         "environment": {**tools.language.environment, **environment}, "collect": [],
     }  # fmt: skip
     size = sum(len(data) for _, data in compiled.files)
-    limits = limits.at_least(
-        memory_bytes=tools.language.memory_bytes, file_bytes=size + (1 << 20), tmp_bytes=2 * size + (32 << 20)
-    )
+    limits = limits.at_least(file_bytes=size + (1 << 20), tmp_bytes=2 * size + (32 << 20))
     body = b"".join(data for _, data in compiled.files)
-    return Program("command", header, body, stdin, limits, address_space=tools.language.address_space)
+    language = tools.language
+    return Program(
+        "command", header, body, stdin, limits,
+        address_space=language.address_space, reserved_bytes=language.reserved_bytes,
+    )  # fmt: skip

@@ -37,7 +37,7 @@ class Connection:
         self.count += 1
         request = {
             "id": self.count, "entry": program.entry, "limits": asdict(program.limits),
-            "address_space": program.address_space, "readable": self.readable, "cover": list(program.cover),
+            "address_space": program.address_space, "reserved_bytes": program.reserved_bytes, "readable": self.readable, "cover": list(program.cover),
             "replace": list(program.replace),
         }  # fmt: skip
         socket.send_fds(self.control, [json.dumps(request).encode()], list(descriptors))

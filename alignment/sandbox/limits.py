@@ -14,12 +14,13 @@ class Limits:
     """Limits of one run. If a program exceeds a limit, the program is killed or a system call of the program fails."""
 
     cpu_seconds: float = 10.0
-    """CPU time of one process, in seconds."""
+    """CPU time of all processes of the program together, in seconds."""
     wall_seconds: float = 10.0
-    """Wall time in seconds, without the time in which a program had to wait for a free core. See `WALL_GRACE`."""
+    """Wall time in seconds, without the time in which the program had to wait because other programs used the cores. See
+    `WALL_GRACE`."""
     memory_bytes: int = 1 << 30
-    """Address space of one process, in bytes (for node, Java, Go and C#: its data segment). The same limit applies to
-    the resident memory of all processes of the program together."""
+    """Resident memory of all processes of the program together, with their page tables, in bytes. The same limit applies
+    to the address space of each process (for node, Java, Go and C#: 2 GiB of its data segment, if that is more)."""
     processes: int = 32
     files: int = 64
     """Largest number of open descriptors of one process."""
@@ -45,7 +46,7 @@ class Limits:
 
 
 COMPILE = Limits(
-    cpu_seconds=60, wall_seconds=60, memory_bytes=4 << 30, processes=128, files=1024, file_bytes=128 << 20,
+    memory_bytes=4 << 30, processes=128, files=1024, file_bytes=128 << 20,
     tmp_bytes=256 << 20, tmp_inodes=16384, reply_bytes=256 << 20,
 )  # fmt: skip
-"""Limits of a compiler."""
+"""Limits of a compiler. Its time limits are those of the language (`Language.compile_seconds`)."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import io
-import json
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from alignment.sandbox.limits import Limits
+from alignment.sandbox.untrusted_json import parse_json
 
 
 @dataclass
@@ -25,6 +26,9 @@ class Program:
     limits: Limits = field(default_factory=Limits)
     address_space: bool = True
     """Whether to limit the address space or (if False) the data segment: some runtimes reserve much address space."""
+    reserved_bytes: int = 0
+    """Memory that the runtime reserves without using it. The limit of the address space (or the data segment) is at
+    least this number. The limit of resident memory is not raised."""
     cover: tuple[str, ...] = ()
     """Files that this program sees as empty, although the launcher sees their content."""
     replace: tuple[str, ...] = ()
@@ -52,22 +56,30 @@ class ProgramRun:
     memory_bytes: int = 0
     """Largest resident set of any process of the program, in bytes."""
 
-    def messages(self, limit: int | None = None) -> list[dict[str, Any]]:
+    def lines(self) -> Iterator[bytes]:
+        """Yield the complete lines of the reply, each with its line end."""
+        for line in io.BytesIO(self.reply):
+            if line.endswith(b"\n"):
+                yield line
+
+    def messages(self, limit: int | None = None, largest: int | None = None) -> list[dict[str, Any]]:
         """Parse each line of the reply as a JSON object, and return the first `limit` objects.
 
-        The list ends before the first line that is not a JSON object.
+        The list ends before the first line that is not a JSON object or has more than `largest` bytes.
         """
         objects: list[dict[str, Any]] = []
-        stream = io.BytesIO(self.reply)
-        while limit is None or len(objects) < limit:
-            line = stream.readline()
-            if not line.endswith(b"\n"):
-                break
-            try:
-                message = json.loads(line)
-            except (ValueError, RecursionError):
-                break
-            if type(message) is not dict:
+        for line in self.lines():
+            message = parsed_object(line) if largest is None or len(line) <= largest else None
+            if message is None or (limit is not None and len(objects) >= limit):
                 break
             objects.append(message)
         return objects
+
+
+def parsed_object(line: bytes) -> dict[str, Any] | None:
+    """Return the JSON object on a line that an untrusted process sent, or None if the line is not a JSON object."""
+    try:
+        message = parse_json(line)
+    except ValueError:
+        return None
+    return message if type(message) is dict else None

@@ -37,6 +37,8 @@ class SandboxReport(TypedDict):
     """Reason why the sandbox does not work. Empty if the sandbox works."""
     notes: list[str]
     """Differences from the full sandbox on this machine, one sentence each, for example a kernel without Landlock."""
+    holds: list[str]
+    """What isolates and limits programs on this machine, one clause each."""
 
 
 def probe_languages() -> list[LanguageReport]:
@@ -99,8 +101,8 @@ def probe_sandbox() -> SandboxReport:
     try:
         slot.start()
     except SandboxError as error:
-        return {"works": False, "reason": str(error), "notes": []}
+        return {"works": False, "reason": str(error), "notes": [], "holds": []}
     try:
-        return {"works": True, "reason": "", "notes": slot.notes}
+        return {"works": True, "reason": "", "notes": slot.notes, "holds": slot.holds}
     finally:
         slot.close()

@@ -22,7 +22,7 @@ from typing import Any
 
 from alignment.logs import get_logger
 from alignment.sandbox.exchange import Connection, Exchange
-from alignment.sandbox.inside import jail
+from alignment.sandbox.inside import cgroups, jail
 from alignment.sandbox.launcher_settings import LauncherSettings
 from alignment.sandbox.limits import WALL_GRACE
 from alignment.sandbox.program_run import Program, ProgramRun
@@ -59,6 +59,8 @@ class Slot:
         self.connection: Connection | None = None
         self.notes: list[str] = []
         """Differences from the full sandbox on this machine, one sentence each."""
+        self.holds: list[str] = []
+        """What isolates and limits programs on this machine, one clause each."""
         self.suite_state: dict[str, Any] = {}
         """The launcher's report about the repository that it loaded (see `inside.suite`): problems, tests, threads."""
 
@@ -97,7 +99,7 @@ class Slot:
         if state.get("state") != "ready":
             self.close()
             raise SandboxUnavailable(_refusal(state))
-        self.notes, self.suite_state = state["notes"], state["suite"]
+        self.notes, self.holds, self.suite_state = state["notes"], state["holds"], state["suite"]
 
     def connected(self) -> Connection:
         """Return the connection to the launcher. The launcher must have been started."""
@@ -125,6 +127,9 @@ class Slot:
                 self.process.wait()
             if self.process.stderr is not None:
                 self.process.stderr.close()
+            parent = cgroups.parent_folder()
+            if parent is not None:
+                cgroups.remove_groups(parent, self.process.pid)
             self.process = None
 
     def run(self, programs: Sequence[Program]) -> list[ProgramRun]:

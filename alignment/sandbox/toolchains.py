@@ -47,8 +47,10 @@ class Language:
     """Path of the tool, relative to the folder that the command `home` prints."""
     address_space: bool = True
     """See `Program.address_space`."""
-    memory_bytes: int = 1 << 30
-    """Minimum of the memory limit of the language's programs, in bytes."""
+    reserved_bytes: int = 1 << 30
+    """Memory that a program of the language must be able to reserve, in bytes. See `Program.reserved_bytes`."""
+    compile_seconds: float = 20.0
+    """Limit of the compiler's CPU time and wall time, in seconds."""
     home_levels: int = 1
     """Number of levels by which the toolchain's folder is above `tool`. Only used for toolchains outside /usr, since
     programs always see /usr."""
@@ -61,43 +63,43 @@ LANGUAGES: dict[str, Language] = {
         Language(
             "javascript", "program.js", "node", ("{tool}", "{file}"), ("nodejs",), "console.log(6 * 7)",
             home=("node", "-p", "require('path').dirname(process.execPath)"), home_tool="node",
-            address_space=False, memory_bytes=2 << 30,
+            address_space=False, reserved_bytes=2 << 30,
         ),
         Language(
             "typescript", "program.ts", "tsc", ("{node}", "{name}.js"), ("nodejs", "node-typescript"),
             "const answer: number = 6 * 7; console.log(answer);",
             compile=("{node}", "{tool}", "--skipLibCheck", "{file}"), collect=("*.js",), address_space=False,
-            memory_bytes=2 << 30, home_levels=2,
+            reserved_bytes=2 << 30, home_levels=2,
         ),
         Language(
             "java", "Main.java", "javac", ("{folder}/java", "-ea", *JAVA_SMALL, "-cp", f".:{JAVATUPLES}", "{name}"),
             ("default-jdk-headless", "libjavatuples-java"),
             "public class Main { public static void main(String[] a) { System.out.println(6 * 7); } }",
             compile=("{tool}", *(f"-J{flag}" for flag in JAVA_SMALL), "-proc:none", "-nowarn", "-encoding", "UTF-8", "-cp", JAVATUPLES, "{file}"),
-            collect=("*.class",), version=("-version",), address_space=False, memory_bytes=2 << 30,
+            collect=("*.class",), version=("-version",), address_space=False, reserved_bytes=2 << 30,
             home_levels=2,
         ),
         Language(
             "c", "program.c", "gcc", ("./program",), ("gcc", "libc6-dev"),
             '#include <stdio.h>\nint main(void) { printf("%d\\n", 6 * 7); }',
-            compile=("{tool}", "-O1", "-std=gnu17", "-w", "{file}", "-lm", "-o", "program"), collect=("program",),
+            compile=("{tool}", "-O1", "-std=gnu17", "-w", "{file}", "-lm", "-o", "program"), compile_seconds=10, collect=("program",),
         ),
         Language(
             "cpp", "program.cpp", "g++", ("./program",), ("g++",),
             "#include <iostream>\nint main() { std::cout << 6 * 7 << std::endl; }",
-            compile=("{tool}", "-std=c++17", "-w", "{file}", "-o", "program"), collect=("program",),
+            compile=("{tool}", "-std=c++17", "-w", "{file}", "-o", "program"), compile_seconds=30, collect=("program",),
         ),
         Language(
             "go", "program.go", "go", ("./program",), ("golang-go",),
             'package main\nimport "fmt"\nfunc main() { fmt.Println(6 * 7) }',
-            compile=("{tool}", "build", "-o", "program", "{file}"), collect=("program",), version=("version",),
+            compile=("{tool}", "build", "-o", "program", "{file}"), compile_seconds=60, collect=("program",), version=("version",),
             environment={"GOCACHE": "/tmp/gocache", "GOPATH": "/tmp/gopath", "GOFLAGS": "-p=2", "GO111MODULE": "off",
                          "GOTOOLCHAIN": "local", "GOTELEMETRY": "off", "CGO_ENABLED": "0"},
-            home=("go", "env", "GOROOT"), home_tool="bin/go", address_space=False, memory_bytes=2 << 30,
+            home=("go", "env", "GOROOT"), home_tool="bin/go", address_space=False, reserved_bytes=2 << 30,
         ),
         Language(
             "rust", "program.rs", "rustc", ("./program",), ("rustc",), 'fn main() { println!("{}", 6 * 7); }',
-            compile=("{tool}", "--edition", "2021", "-A", "warnings", "{file}", "-o", "program"), collect=("program",),
+            compile=("{tool}", "--edition", "2021", "-A", "warnings", "{file}", "-o", "program"), compile_seconds=10, collect=("program",),
             home=("rustc", "--print", "sysroot"), home_tool="bin/rustc",
         ),
         Language("bash", "program.sh", "bash", ("{tool}", "{file}"), ("bash",), "echo $((6 * 7))"),
@@ -110,7 +112,7 @@ LANGUAGES: dict[str, Language] = {
             ("mono-mcs", "mono-runtime", "libmono-system-core4.0-cil", "libmono-system-numerics4.0-cil"),
             "class Program { static void Main() { System.Console.WriteLine(6 * 7); } }",
             compile=("{tool}", "-d:DEBUG", "-r:System.Numerics.dll", "-out:Program.exe", "{file}"), collect=("*.exe",),
-            environment={"MONO_TRACE_LISTENER": "Console.Error"}, address_space=False, memory_bytes=2 << 30,
+            environment={"MONO_TRACE_LISTENER": "Console.Error"}, address_space=False, reserved_bytes=2 << 30,
         ),
     )
 }  # fmt: skip

@@ -16,6 +16,7 @@ from alignment.files import write_json
 from alignment.processes import die_with_parent
 from alignment.recipe import TrainingStage
 from alignment.recipe.stage_request import StageRequest
+from alignment.sandbox import SandboxUnavailable
 from alignment.stages.stopping import SWITCH
 
 
@@ -32,7 +33,7 @@ def main() -> int:
     stage = importlib.import_module(f"alignment.stages.{request.stage.kind}")
     try:
         result = stage.run(request)
-    except ValueError as error:  # the user's mistake: no traceback
+    except (ValueError, SandboxUnavailable) as error:  # the user can correct the cause: no traceback
         print(f"error: {error}", file=sys.stderr)
         return 1
     except RuntimeError as error:

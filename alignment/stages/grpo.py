@@ -35,12 +35,13 @@ from alignment.evaluation.answer_forms import (
     stop_tokens,
 )
 from alignment.grading import open_grader, read_task
-from alignment.grading.task import check_task
+from alignment.grading.task import check_task, tier_of
 from alignment.logs import get_logger
 from alignment.models import formats
 from alignment.recipe import GrpoStage
 from alignment.recipe.stage_request import StageRequest
 from alignment.rewards import build_rewards
+from alignment.rewards.combination import TIER_COLUMN
 from alignment.rewards.registry import GRADING
 from alignment.rows.kinds import Row, kind_of
 from alignment.stages.callbacks import OrderOfEpoch, save_unit
@@ -59,13 +60,17 @@ logger = get_logger(__name__)
 _REWARD_COLUMNS = ("id", "language", "kind", "tests", "entry_point", "source")
 REFERENCE_SHARE = 0.95
 """Share of the tasks whose reference is not longer than the length from which `reference_length_factor` counts."""
+_FORGEABLE_ADVICE = (
+    ". The tests of `dropped_forgeable` tasks run in the program's process, so a program can forge the verdict: build "
+    "tasks of functions that exchange plain data, or accept the risk with `forgeable: allow` in this stage"
+)
 # Columns that only environments read.
 _ENVIRONMENT_COLUMNS = ("visible_tests", TASK_COLUMN)
 
 
 def run(request: StageRequest) -> dict[str, Any]:
     """Train on the stage's tasks; see `alignment.recipe.GrpoStage` for the settings."""
-    from alignment.stages.rollouts import RolloutWatch
+    from alignment.stages.rollouts import GraderCheck, RolloutWatch
 
     stage = request.stage
     assert isinstance(stage, GrpoStage)
@@ -74,6 +79,7 @@ def run(request: StageRequest) -> dict[str, Any]:
     tokenizer = load_stage_tokenizer(request)
     tokenizer.chat_template = formats.CHAT_TEMPLATE
     with open_grader(request.sandbox) as grader:
+        grader.check()
         environment = None if stage.environment is None else build_environment(stage.environment, grader)
         tools = [] if environment is None else tool_schemas(environment)
         folder, counts = prepare_once(request, lambda folder: prepare_tasks(request, tokenizer, folder, tools))
@@ -102,7 +108,7 @@ def run(request: StageRequest) -> dict[str, Any]:
                     train_dataset=tasks,
                     processing_class=tokenizer,
                     peft_config=lora,
-                    callbacks=[OrderOfEpoch(), watch],
+                    callbacks=[OrderOfEpoch(), GraderCheck(grader), watch],
                     stop_texts=tuple(dict.fromkeys(text for row in tasks for text in stop_texts(row))),
                 )
 
@@ -214,6 +220,9 @@ def prepare_tasks(
                 raise ValueError(f"{where}: GRPO needs tasks: rows with `prompt` and `tests`")
             counted["rows"] += 1
             task = _task(stage, row, where)
+            if task[TIER_COLUMN] == "B" and stage.forgeable == "refuse":
+                counted["dropped_forgeable"] += 1
+                continue
             prompt, text = _prompt(task, row, tools)
             length = len(tokenizer.encode(text, add_special_tokens=False))
             if stage.max_prompt_length is not None and length > stage.max_prompt_length:
@@ -222,8 +231,13 @@ def prepare_tasks(
             tasks.append({"prompt": prompt, **task})
             if reference := reference_answer(row):
                 lengths.append(len(tokenizer.encode(reference, add_special_tokens=False)))
+    if dropped := counted["dropped_forgeable"]:
+        logger.warning(
+            "      %d of %d tasks are dropped: a program can forge the verdict on them (`forgeable: allow` keeps them)",
+            dropped, counted["rows"],
+        )  # fmt: skip
     if not tasks:
-        raise ValueError(f"no task is left to train on: {dict(counted)}")
+        raise ValueError(f"no task is left to train on: {dict(counted)}{_FORGEABLE_ADVICE if dropped else ''}")
     if len({isinstance(task["prompt"], str) for task in tasks}) > 1:
         raise ValueError(
             f"tasks with `answer: {' or '.join(TEXT_FORMS)}` and other tasks can't be in one stage: split it"
@@ -267,6 +281,7 @@ def _task(stage: GrpoStage, row: Row, where: str) -> dict[str, Any]:
                 "tasks with `answer: body`"
             )
         task |= {key: row.get(key) for key in ("prefix", "suffix")}
+    task[TIER_COLUMN] = tier_of(row) if row.get("tests") is not None else "A"
     if stage.environment is None:
         return task
     task |= {key: row.get(key) for key in _ENVIRONMENT_COLUMNS}

@@ -60,6 +60,7 @@ class RolloutRows:
                 row = {
                     "step": step,
                     "task": (columns.get("id") or [None] * len(scores))[index],
+                    **({"tier": columns["tier"][index]} if "tier" in columns else {}),
                     "reward": scores[index],
                     **{name: extras[column][index] for column, name in _EXTRAS.items() if column in extras},
                     "tokens": len(ids[index]),

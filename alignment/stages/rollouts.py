@@ -13,6 +13,8 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from alignment.grading import Grader, RemoteGrader
+
 # Largest allowed mean difference between a token's log-probability in the sampler and in the trainer, in nats.
 # Different kernels and bf16 rounding cause 0.01 to 0.05 (reported by others), weights that are one step old cause more,
 # and unrelated weights cause several nats.
@@ -33,6 +35,9 @@ _METRICS = {
     "time/grading": "grading_seconds",
     "time/training": "training_seconds",
     "rollout_tokens_per_second": "rollout_tokens_per_second",
+    # Logged by alignment.rewards.combination.
+    "reward_by_tier/A": "reward_of_tier_a",
+    "reward_by_tier/B": "reward_of_tier_b",
 }
 
 _ADVICE = {
@@ -41,6 +46,20 @@ _ADVICE = {
     "the CPU decoder": "With `rollout_engine: transformers` transformers samples instead",
 }
 """Advice for the user if the probabilities of sampler and trainer differ too much, keyed by sampler."""
+
+
+class GraderCheck(TrainerCallback):
+    """Check before each step that the grading service answers, so that no completions are generated for a dead service.
+
+    The check waits for a service that restarts. If the service stays away, it raises SandboxUnavailable, which ends the
+    run: a resumed run goes on from the last checkpoint.
+    """
+
+    def __init__(self, grader: Grader | RemoteGrader):
+        self.grader = grader
+
+    def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self.grader.check()
 
 
 class RolloutWatch(TrainerCallback):

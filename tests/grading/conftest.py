@@ -26,6 +26,12 @@ def pairs(words, of=tuple):
         previous = word
 
 
+def double(word):
+    """The word, twice."""
+    twice = word + word
+    return twice
+
+
 class Bag:
     """Words that can be counted."""
 
@@ -41,7 +47,7 @@ class Bag:
         return isinstance(other, Bag) and sorted(self.words) == sorted(other.words)
 '''
 TESTS = """import pytest
-from words import Bag, middle, pairs
+from words import Bag, double, middle, pairs
 
 
 def test_middle_of_three():
@@ -63,6 +69,35 @@ def test_pairs():
 
 def test_pairs_of():
     assert list(pairs("abc", of=lambda pair: pair[0] + pair[1])) == ["ab", "bc"]
+
+
+def test_double_in_a_loop():
+    for got, expected in zip(map(double, ["a", "b"]), ["aa", "bb"]):
+        assert got == expected
+
+
+def test_double_of_all():
+    assert not any(map(lambda word: double(word) != word * 2, "abc"))
+
+
+def test_double_by_call():
+    for got in iter(lambda: double("a"), None):
+        assert got == "aa"
+        break
+
+
+def test_double_of_items():
+    class Doubled:
+        def __getitem__(self, index):
+            return double("abc"[index])
+
+    for got in Doubled():
+        assert got in ("aa", "bb", "cc")
+
+
+def test_double_of_nothing():
+    with pytest.raises(TypeError):
+        double(None)
 
 
 def test_bag_of_three():
@@ -102,7 +137,7 @@ def task(prepared):
 
     def make(qualname: str, tier: str) -> dict:
         function = next(item for item in prepared.functions if item.qualname == qualname and item.file == "words.py")
-        words = {"middle": "test_middle", "pairs": "test_pairs"}.get(qualname, "test_bag")
+        words = {"middle": "test_middle", "pairs": "test_pairs", "double": "test_double"}.get(qualname, "test_bag")
         names = [name for name in prepared.tests if words in name]
         tests = {"suite": prepared.id, "tier": tier, "target": function.target(), "visible": names[:1], "hidden": names[1:],
                  "copies": ["copied.py"]}  # fmt: skip

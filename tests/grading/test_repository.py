@@ -56,6 +56,18 @@ def test_no_known_hack_passes_in_tier_b_with_both_in_one_process(grader, task, n
     assert grader.grade_many([(task("Bag.middle", "B"), hack)])[0].status == "failed"
 
 
+@pytest.mark.parametrize("kind", ["StopIteration", "IndexError", "KeyError", "AttributeError", "StopAsyncIteration"])
+def test_no_exception_of_the_program_ends_the_loops_of_a_repositorys_tests(grader, task, kind):
+    body = f"if word is None: raise TypeError\nraise {kind}"
+    verdict = grader.grade_many([(task("double", "A"), body)])[0]
+    assert [test.passed for test in verdict.tests].count(True) == 1, verdict  # the test that expects TypeError
+
+
+def test_exceptions_that_the_tests_expect_are_no_failure(grader, task, source_of):
+    verdict = grader.grade_many([(task("double", "A"), source_of("double"))])[0]
+    assert verdict.status == "failed" and [test.passed for test in verdict.tests].count(False) == 1, verdict
+
+
 def test_the_candidate_sees_neither_tests_nor_documentation_nor_the_original(grader, task):
     program = textwrap.dedent(
         """

@@ -84,7 +84,7 @@ REACH = {
     "set_host_name": "import socket\nsocket.sethostname('x'); won = True",
     "personality": "won = CALL(135, 0x0400000) >= 0",
     "x32_calls": "import os\npid = os.fork()\nif pid == 0:\n  CALL(0x40000000 + 39)\n  os._exit(0)\nwon = os.waitpid(pid, 0)[1] == 0",
-    "thirty_two_bit_calls": "import ctypes, mmap, os\npid = os.fork()\nif pid == 0:\n  m = mmap.mmap(-1, 4096, prot=7)\n  m.write(b'\\xb8\\x14\\0\\0\\0\\xcd\\x80\\xc3')\n  r = ctypes.CFUNCTYPE(ctypes.c_int)(ctypes.addressof(ctypes.c_char.from_buffer(m)))()\n  os._exit(0 if r > 0 else 1)\nwon = os.waitpid(pid, 0)[1] == 0",
+    "thirty_two_bit_calls": "import ctypes, mmap, os\npid = os.fork()\nif pid == 0:\n  m = mmap.mmap(-1, 4096, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, prot=7)\n  m.write(b'\\xb8\\x14\\0\\0\\0\\xcd\\x80\\xc3')\n  r = ctypes.CFUNCTYPE(ctypes.c_int)(ctypes.addressof(ctypes.c_char.from_buffer(m)))()\n  os._exit(0 if r > 0 else 1)\nwon = os.waitpid(pid, 0)[1] == 0",
     "open_by_handle": "won = CALL(304, 0, 0, 0) >= 0 or ERRNO() != 1",
     "steal_a_descriptor": "won = CALL(438, 0, 0, 0) >= 0 or ERRNO() != 1",
     "push_terminal_input": "import fcntl\nfcntl.ioctl(0, 0x5412, b'x'); won = True",

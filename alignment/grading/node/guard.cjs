@@ -9,7 +9,8 @@ const WATCHED = [Object, Object.prototype, Array, Array.prototype, Function.prot
   Object.getPrototypeOf(function* () {}).prototype, Object.getPrototypeOf([][Symbol.iterator]()), Object.getPrototypeOf(async function () {})];
 const GLOBALS = ['Object', 'Array', 'Function', 'String', 'Number', 'Boolean', 'Symbol', 'Map', 'Set', 'Promise', 'RegExp', 'Date', 'Error', 'TypeError', 'JSON', 'Math',
   'Reflect', 'Proxy', 'expect', 'assert', 'setTimeout', 'clearTimeout', 'describe', 'it', 'test', 'vi', 'jest', 'process', 'console', '__align_hit'];
-const { getOwnPropertyDescriptor, is } = Object, { ownKeys } = Reflect, { push } = Array.prototype, { apply } = Reflect;
+const { defineProperty, getOwnPropertyDescriptor, is } = Object, { ownKeys } = Reflect, { push } = Array.prototype, { apply } = Reflect;
+const PINNED = [Promise, Promise.prototype, Object, Array, Number, String, Boolean, Symbol, BigInt, Map, Set, WeakMap, WeakSet, Reflect, Proxy, assert, assert.strict];
 let seen = [], globals = [], detected = false;
 
 function look(item) {
@@ -19,6 +20,17 @@ function look(item) {
     if (typeof value === 'function' || get || set) apply(push, rows, [[key, value, get, set]]);
   }
   return rows;
+}
+
+// Called before any test file is loaded. The properties of these objects, with which this runner and test libraries work, cannot
+// be changed from then on: a function that is replaced and puts the original back when it is called would not be detected.
+function pin() {
+  for (const item of PINNED) {
+    for (const key of ownKeys(item)) {
+      const found = getOwnPropertyDescriptor(item, key);
+      if (found.configurable && 'value' in found) defineProperty(item, key, { writable: false, configurable: false });
+    }
+  }
 }
 
 // Called after loading and before the first test. Removes the dangerous functions, and records the state of the watched objects.
@@ -53,4 +65,4 @@ function changed() {
   return detected;
 }
 
-module.exports = { changed, close };
+module.exports = { changed, close, pin };

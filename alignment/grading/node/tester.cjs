@@ -35,6 +35,7 @@ async function main() {
   }
   load.install(request, known, early);
   process.chdir(request.root);
+  if (guarded) guarded.pin();
   globalThis.__align_hit = (number) => { if (state.current) state.current.hits.add(number); else state.loading.add(number); };
   wire.state.strict = true;
   if (request.mode === 'proxied') globalThis.__align_call = (args) => wire.ask({ call: wire.TARGET, args: args.map((item) => wire.encode(item)) });

@@ -39,7 +39,9 @@ ATTRIBUTES = frozenset(
      "builtins", "bltns", "importlib", "inspect", "gc", "ctypes", "subprocess", "shutil", "_shutil", "linecache",
      "traceback", "signal", "_thread", "exec", "eval", "globals", "locals", "vars", "setattr", "delattr",
      # Writing files: code that is written to a file can be imported.
-     "write_text", "write_bytes", "writelines"]
+     "write_text", "write_bytes", "writelines",
+     # Classes that are made from computed names.
+     "new_class", "make_dataclass", "make_class", "prepare_class"]
 )  # fmt: skip
 """Attributes that a body may not read or set, unless the original file uses them."""
 SYS = frozenset(
@@ -59,7 +61,8 @@ COMPARISONS = frozenset(
     ["__eq__", "__ne__", "__lt__", "__le__", "__gt__", "__ge__", "__instancecheck__", "__subclasscheck__",
      "__bool__", "__class__"]
 )  # fmt: skip
-"""Methods that a body may not define, because they determine the results of comparisons in the tests."""
+"""Methods that a body may not define, because they determine the results of comparisons in the tests. A body may not use
+their names in any other way either, for example as an attribute of a class or as a keyword argument."""
 
 
 class Forbidden(Exception):
@@ -88,6 +91,29 @@ def check(body: list[ast.stmt], known: frozenset[str]) -> None:
 
 def words(node: ast.AST) -> list[str]:
     """Return the restricted words that one node uses, without the words of its children."""
+    return [*_used_words(node), *(name for name in _bound_names(node) if name in COMPARISONS)]
+
+
+def _bound_names(node: ast.AST) -> list[str]:
+    """Return the names that a node binds, and the names of keyword arguments. `__class__` may be read."""
+    if isinstance(node, ast.Name) and node.id == "__class__":
+        return [] if isinstance(node.ctx, ast.Load) else [node.id]
+    if isinstance(node, ast.Name):
+        return [node.id]
+    if isinstance(node, ast.Attribute):
+        return [node.attr] if isinstance(node.ctx, ast.Store) else []
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.ExceptHandler):
+        return [node.name or ""]
+    if isinstance(node, ast.keyword | ast.arg):
+        return [node.arg or ""]
+    if isinstance(node, ast.alias):
+        return [node.asname or node.name]
+    if isinstance(node, ast.MatchAs | ast.MatchStar):
+        return [node.name or ""]
+    return [node.rest or ""] if isinstance(node, ast.MatchMapping) else []
+
+
+def _used_words(node: ast.AST) -> list[str]:
     if isinstance(node, ast.Import):
         renamed = [alias.name for alias in node.names if alias.name == "sys" and alias.asname]
         return renamed + [
@@ -110,8 +136,6 @@ def words(node: ast.AST) -> list[str]:
     if isinstance(node, ast.Assign | ast.NamedExpr | ast.Return | ast.Match | ast.Yield):
         value = node.subject if isinstance(node, ast.Match) else node.value
         return [value.id] if isinstance(value, ast.Name) and value.id in ("sys", "getattr") else []
-    if isinstance(node, ast.FunctionDef) and node.name in COMPARISONS:
-        return [node.name]
     if isinstance(node, ast.Constant) and isinstance(node.value, str) and _is_risky(node.value):
         return [node.value]  # a string can be the name argument of getattr
     if isinstance(node, ast.Global | ast.Nonlocal):
@@ -128,6 +152,8 @@ def _call_words(call: ast.Call) -> list[str]:
     arguments = [*call.args, *(keyword.value for keyword in call.keywords)]
     restricted = [item.id for item in arguments if isinstance(item, ast.Name) and item.id in ("sys", *DYNAMIC)]
     name = getattr(call.func, "attr", getattr(call.func, "id", ""))
+    if name == "type" and len(arguments) > 1:
+        restricted.append("type with a name and attributes")
     if name in DYNAMIC:
         named = call.args[1:2] if name in ("getattr", "hasattr") else call.args
         if not all(isinstance(item, ast.Constant) and type(item.value) is str for item in named):

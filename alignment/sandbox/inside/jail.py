@@ -14,10 +14,11 @@ import shutil
 import signal
 import socket
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from . import kernel, landlock, program, seccomp, tree
+from . import cgroups, kernel, landlock, program, seccomp, tree
 
 UNSHARED = kernel.CLONE_NEWNS | kernel.CLONE_NEWUTS | kernel.CLONE_NEWIPC | kernel.CLONE_NEWNET
 FIRST_USER = 2_000_000_000
@@ -32,7 +33,6 @@ ALONE_READABLE = (  # without namespaces
     "/etc/alternatives",
     "/dev/urandom",
     "/dev/random",
-    "/dev/zero",
 )
 ALONE_WRITABLE = ("/dev/null",)
 ROOTS_NAME = 1000
@@ -63,6 +63,7 @@ class Jail:
         abi: Version of Landlock's ABI; 0 if the kernel has no Landlock.
         notes: Differences from the full sandbox, one sentence each.
         root: Whether the kernel treats programs as root. The kernel then lets them read and write more of /proc.
+        groups: Control groups of the programs. If the list is empty, no control groups are used.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class Jail:
         abi: int,
         notes: list[str],
         root: bool = False,
+        groups: Sequence[cgroups.ProgramGroup] = (),
     ) -> None:
         self.namespaces = namespaces
         self.root = root
@@ -82,6 +84,8 @@ class Jail:
         self.abi = abi
         self.notes = notes
         self.folders: dict[int, str] = {}
+        self.groups = list(groups)
+        self.group_of: dict[int, cgroups.ProgramGroup] = {}
         self.filter = seccomp.Filter(seccomp.filter_program(allow_processes=namespaces))
 
     def start(self, request: dict[str, Any], descriptors: list[int]) -> int:
@@ -99,24 +103,58 @@ class Jail:
                 self._run_restricted(request, descriptors)
             self.folders[pid] = folder
             return pid
+        group = next((item for item in self.groups if item.is_free), None)
+        if group is not None:
+            group.prepare(request["limits"]["memory_bytes"], request["limits"]["processes"])
         kernel.unshare(kernel.CLONE_NEWPID)
         try:
             pid = os.fork()
             if pid == 0:
-                self._run_restricted(request, descriptors)
+                self._run_restricted(request, descriptors, group)
         finally:
             kernel.setns(self.pid_namespace, kernel.CLONE_NEWPID)
+        if group is not None:
+            self.group_of[pid] = group
         return pid
 
-    def clean(self, pid: int) -> None:
-        """Remove the folder of a program that ran without a private mount namespace."""
+    def clean(self, pid: int) -> bool:
+        """Remove what belongs to a program that has ended: its folder, if it had no private mount namespace.
+
+        Return whether the kernel killed a process of the program at the memory limit of its control group.
+        """
         folder = self.folders.pop(pid, None)
         if folder is not None:
             shutil.rmtree(folder, ignore_errors=True)
+        group = self.group_of.pop(pid, None)
+        return group.end() if group is not None else False
 
-    def _run_restricted(self, request: dict[str, Any], descriptors: list[int]) -> NoReturn:
+    def holds(self) -> list[str]:
+        """Return what isolates and limits programs on this machine, one clause each."""
+        isolated = "namespaces of users, processes, files, network and IPC" if self.namespaces else "no namespaces"
+        if self.groups:
+            memory = "memory and processes: a control group (cgroup v2) limits all processes of a program together"
+        elif self.has_proc:
+            memory = (
+                "memory: the address space of each process is limited, and the memory of all processes together is checked "
+                "several times per second (no cgroup v2 that this user may use)"
+            )
+        else:
+            memory = "memory: only the address space of each process is limited"
+        time = "of all processes of a program together" if self.has_proc else "of each process"
+        return [
+            f"isolation: {isolated}, seccomp, {f'Landlock ABI {self.abi}' if self.abi else 'no Landlock'}",
+            memory,
+            f"processes: {'not limited' if self.root else 'limited' if self.namespaces else 'programs cannot start any'}",
+            f"time: the wall time of a program, and the CPU time {time}, are limited",
+        ]
+
+    def _run_restricted(
+        self, request: dict[str, Any], descriptors: list[int], group: cgroups.ProgramGroup | None = None
+    ) -> NoReturn:
         """Apply every restriction to the forked process, then run the program. Never returns."""
         try:
+            if group is not None:
+                group.enter()
             kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
             limits = request["limits"]
             if self.namespaces:
@@ -132,7 +170,7 @@ class Jail:
                     tree.replace(path, number)
                 os.chdir("/tmp")
             _arrange_descriptors(descriptors)
-            _set_limits(limits, request["address_space"])
+            _set_limits(limits, request["address_space"], request["reserved_bytes"])
             if self.has_proc:
                 Path("/proc/self/oom_score_adj").write_text("1000")  # killed first if memory runs out
                 if self.root:
@@ -160,10 +198,10 @@ def _arrange_descriptors(descriptors: list[int]) -> None:
     kernel.close_from(count)
 
 
-def _set_limits(limits: dict[str, Any], address_space: bool) -> None:
+def _set_limits(limits: dict[str, Any], address_space: bool, reserved_bytes: int) -> None:
     """Set the resource limits of this process and its descendants. A limit is never raised above its present value."""
-    cpu = max(1, int(limits["cpu_seconds"] + 0.999))
-    memory = limits["memory_bytes"]
+    cpu = 1 + max(1, int(limits["cpu_seconds"] + 0.999))  # the launcher kills the program earlier, as a timeout
+    memory = max(limits["memory_bytes"], reserved_bytes)
     values = {
         resource.RLIMIT_CPU: cpu,
         resource.RLIMIT_AS if address_space else resource.RLIMIT_DATA: memory,
@@ -202,10 +240,14 @@ def limit_on_processes_holds() -> bool:
     return False
 
 
-def enter(configuration: dict[str, Any]) -> Jail | None:
+def enter(configuration: dict[str, Any], groups: Sequence[cgroups.ProgramGroup] = ()) -> Jail | None:
     """Enter the jail.
 
     With namespaces this function forks: the inner process is the first process of a new pid namespace.
+
+    Args:
+        configuration: The launcher's configuration.
+        groups: Control groups of the programs, made before the process enters the jail.
 
     Returns:
         The `Jail` in the inner process. None in the outer process, after the inner process has ended.
@@ -263,7 +305,15 @@ def enter(configuration: dict[str, Any]) -> Jail | None:
         notes.append("this container masks parts of /proc, so programs have no /proc")
     os.environ.clear()
     os.environ.update(VARIABLES, HOME="/tmp", TMPDIR="/tmp", PATH=configuration["path"], LANG="C.UTF-8")
-    return Jail(namespaces=True, pid_namespace=pid_namespace, has_proc=has_proc, abi=abi, notes=notes, root=not limited)
+    return Jail(
+        namespaces=True,
+        pid_namespace=pid_namespace,
+        has_proc=has_proc,
+        abi=abi,
+        notes=notes,
+        root=not limited,
+        groups=groups,
+    )
 
 
 def _become_user(user: int) -> bool:

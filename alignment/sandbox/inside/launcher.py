@@ -23,13 +23,16 @@ import time
 import traceback
 from typing import Any
 
-from . import jail, kernel, suite
+from . import cgroups, jail, kernel, suite
+from .usage import Usage, UsageMeter
 
 READY, REFUSED, WEAKER = "ready", "refused", "weaker"
 START_SECONDS = 60.0
 """Time limit for the start of a program's own code, in seconds. After this time the program is killed."""
-TICK = 0.1
+TICK = 0.05
 """Seconds between two checks of a program's time and memory."""
+FAST_TICK = 0.01
+"""Seconds between two checks while a program uses more than a quarter of its memory limit."""
 
 
 def main() -> None:
@@ -50,8 +53,9 @@ def main() -> None:
     sys.dont_write_bytecode = True
     for name in configuration["warm"]:
         __import__(name)
+    groups = _groups(configuration)
     try:
-        entered = jail.enter(configuration)
+        entered = jail.enter(configuration, groups)
     except OSError as error:
         control.send(json.dumps({"state": REFUSED, "error": str(error), "number": error.errno}).encode())
         os._exit(1)
@@ -74,6 +78,15 @@ def main() -> None:
         os._exit(0)
 
 
+def _groups(configuration: dict[str, Any]) -> list[cgroups.ProgramGroup]:
+    """Make control groups for the programs of this launcher. The list is empty if this user may not make any."""
+    parent = cgroups.parent_folder() if configuration["namespaces"] else None
+    try:
+        return cgroups.make_groups(parent) if parent is not None else []
+    except OSError:
+        return []
+
+
 class RunningProgram:
     """A started program: its process, its limits, and, if it was killed, the reason."""
 
@@ -87,6 +100,8 @@ class RunningProgram:
         self.descriptor = os.pidfd_open(pid)
         self.started = time.monotonic()
         self.stop: str | None = None
+        self.meter = UsageMeter(pid)
+        self.usage = Usage()
 
     def kill(self, reason: str) -> None:
         self.stop = self.stop or reason
@@ -115,9 +130,9 @@ class Launcher:
         gc.collect()
         gc.freeze()
         gc.disable()
-        self.reply(state=READY, notes=self.jail.notes, suite=suite_state)
+        self.reply(state=READY, notes=self.jail.notes, holds=self.jail.holds(), suite=suite_state)
         while True:
-            timeout = TICK * 1000 if self.programs else None
+            timeout = self.pause() * 1000 if self.programs else None
             for descriptor, _ in self.poll.poll(timeout):
                 if descriptor == self.control.fileno():
                     if not self.receive():
@@ -126,8 +141,13 @@ class Launcher:
                     self.finish(next(item for item in self.programs.values() if item.descriptor == descriptor))
             now = time.monotonic()
             for program in list(self.programs.values()):
-                if now - program.started >= TICK:
+                if now - program.started >= FAST_TICK:
                     self.watch(program, now)
+
+    def pause(self) -> float:
+        """Return the seconds until the next check of the running programs."""
+        is_near = any(4 * item.usage.memory_bytes > item.limits["memory_bytes"] for item in self.programs.values())
+        return FAST_TICK if is_near else TICK
 
     def reply(self, **fields: object) -> None:
         """Send a message to the parent."""
@@ -168,17 +188,22 @@ class Launcher:
         self.poll.unregister(program.descriptor)
         _, status, usage = os.wait4(program.pid, 0)  # by now the kernel has killed its whole pid namespace
         os.close(program.descriptor)
-        self.jail.clean(program.pid)
+        at_memory_limit = self.jail.clean(program.pid)
         began = os.read(program.began, 1) == b"1"
         os.close(program.began)
         del self.programs[program.number]
+        code = os.waitstatus_to_exitcode(status)
+        cpu = max(usage.ru_utime + usage.ru_stime, program.usage.cpu_seconds)
+        stop = program.stop or ("memory" if at_memory_limit else None)
+        if stop is None and code == -signal.SIGKILL and cpu >= 0.95 * program.limits["cpu_seconds"]:
+            stop = "timeout"  # the kernel killed the program at its limit of CPU time
         self.reply(
             id=program.number,
             began=began,
-            code=os.waitstatus_to_exitcode(status),
-            stop=program.stop,
-            cpu=usage.ru_utime + usage.ru_stime,
-            wall=time.monotonic() - program.started,
+            code=code,
+            stop=stop,
+            cpu=cpu,
+            wall=max(0.0, time.monotonic() - program.started - program.usage.waited_seconds),
             memory=usage.ru_maxrss * 1024,
         )
 
@@ -187,62 +212,19 @@ class Launcher:
         if not program.running:  # the time is counted from the beginning of the program's own code
             if select.select([program.began], [], [], 0)[0]:
                 program.running, program.started = True, now
+                program.meter.begin(now)
             elif now - program.started > START_SECONDS:
                 program.kill("start")
             return
         if select.select([program.descriptor], [], [], 0)[0]:
             return  # the program ended by itself while this process waited for a core
-        wall = program.limits["wall_seconds"]
-        passed = now - program.started
-        if passed >= wall and (passed >= self.wall_grace * wall or passed - _seconds_queued(program.pid) >= wall):
+        limits, passed = program.limits, now - program.started
+        if self.jail.has_proc:
+            program.usage = program.meter.measure(now)
+        wall, usage = limits["wall_seconds"], program.usage
+        if passed >= wall and (passed >= self.wall_grace * wall or passed - usage.waited_seconds >= wall):
             program.kill("timeout")
-        elif self.jail.has_proc and _resident_bytes(program.pid) > program.limits["memory_bytes"]:
+        elif usage.memory_bytes > limits["memory_bytes"]:
             program.kill("memory")
-
-
-def _process_tree(pid: int) -> list[int]:
-    """Return the process ids of a process and all its descendants."""
-    processes, waiting = [], [pid]
-    while waiting:
-        current = waiting.pop()
-        processes.append(current)
-        try:
-            with open(f"/proc/{current}/task/{current}/children") as file:
-                waiting.extend(int(child) for child in file.read().split())
-        except OSError:
-            continue
-    return processes
-
-
-def _seconds_queued(pid: int) -> float:
-    """Return the seconds in which a program was ready to run but had no free core.
-
-    This time does not count towards the wall limit, so that programs do not fail on a busy machine. The result is the
-    longest waiting time of any thread of the program (the second number in /proc/PID/task/TID/schedstat).
-    """
-    longest = 0
-    for process in _process_tree(pid):
-        try:
-            for thread in os.listdir(f"/proc/{process}/task"):
-                with open(f"/proc/{process}/task/{thread}/schedstat") as file:
-                    longest = max(longest, int(file.read().split()[1]))
-        except (OSError, IndexError):
-            continue
-    return longest / 1e9
-
-
-def _resident_bytes(pid: int) -> int:
-    """Return the memory of a process and all its descendants in bytes.
-
-    Anonymous, shared and huge pages are counted. A shared page is counted once for each process that uses it.
-    """
-    total = 0
-    for process in _process_tree(pid):
-        try:
-            with open(f"/proc/{process}/status", "rb") as file:
-                for line in file:
-                    if line.startswith((b"RssAnon:", b"RssShmem:", b"HugetlbPages:")):
-                        total += int(line.split()[1]) << 10
-        except (OSError, IndexError):
-            continue
-    return total
+        elif usage.cpu_seconds >= limits["cpu_seconds"]:
+            program.kill("timeout")

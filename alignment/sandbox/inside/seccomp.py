@@ -2,7 +2,8 @@
 
 The filter is a deny list, because fourteen language runtimes have to work under it. Namespaces are the main
 containment. The filter refuses rarely used parts of the kernel (new namespaces, tracing, keys, bpf, io_uring,
-userfaultfd), memory that the limits do not count (memfd, System V and POSIX IPC), and sockets. The filter is a classic
+userfaultfd), memory that the limits do not count (memfd, System V and POSIX IPC, shared mappings without a file: their
+pages stay in memory when most of the mapping is unmapped), the choice of cores and scheduling classes, and sockets. The filter is a classic
 BPF program (linux/filter.h, linux/seccomp.h).
 """
 
@@ -38,7 +39,8 @@ REFUSED: dict[str, tuple[int | None, int | None]] = {
     "vhangup": (153, 58), "nfsservctl": (180, 42), "uselib": (134, None), "ustat": (136, None), "sysfs": (139, None),
     "socket": (41, 198), "bind": (49, 200), "listen": (50, 201), "connect": (42, 203), "accept": (43, 202),
     "accept4": (288, 242), "lsm_set_self_attr": (460, 460), "migrate_pages": (256, 238), "move_pages": (279, 239), "vmsplice": (278, 75),
-    "mbind": (237, 235), "set_mempolicy": (238, 237),
+    "mbind": (237, 235), "set_mempolicy": (238, 237), "sched_setaffinity": (203, 122), "sched_setscheduler": (144, 119),
+    "sched_setparam": (142, 118), "sched_setattr": (314, 274),
 }  # fmt: skip
 NAMESPACE_FLAGS = 0x7E020080  # every CLONE_NEW* flag of clone(), including CLONE_NEWTIME
 TIOCSTI, TIOCLINUX = 0x5412, 0x541C
@@ -48,12 +50,13 @@ FORKS = {"fork": (57, None), "vfork": (58, None)}
 # Also refused if there is no pid namespace: signals and priorities, which could affect other processes of the user.
 SIGNALS = {"kill": (62, 129), "tkill": (200, 130), "tgkill": (234, 131), "rt_sigqueueinfo": (129, 138),
            "rt_tgsigqueueinfo": (297, 240), "pidfd_send_signal": (424, 424), "pidfd_open": (434, 434),
-           "sched_setaffinity": (203, 122), "setpriority": (141, 140), "sched_setscheduler": (144, 119),
-           "sched_setattr": (314, 274), "ioprio_set": (251, 30)}  # fmt: skip
+           "setpriority": (141, 140), "ioprio_set": (251, 30)}  # fmt: skip
 PRLIMIT = (302, 261)
+MMAP = (9, 222)
+SHARED_ANONYMOUS = 0x21  # MAP_SHARED | MAP_ANONYMOUS
 
 _ALLOW, _KILL, _ERRNO = 0x7FFF0000, 0x80000000, 0x00050000
-_LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
+_LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _RETURN, _AND = 0x20, 0x15, 0x35, 0x45, 0x06, 0x54
 
 
 def filter_program(*, allow_processes: bool = True) -> bytes:
@@ -90,6 +93,12 @@ def filter_program(*, allow_processes: bool = True) -> bytes:
         add(_EQUAL, 0, 1, 0)
         add(_RETURN, _ERRNO | errno.EPERM)
         add(_RETURN, _ALLOW)
+    add(_EQUAL, MMAP[column], 0, 5)
+    add(_LOAD, 40)  # lower half of the fourth argument
+    add(_AND, SHARED_ANONYMOUS)
+    add(_EQUAL, SHARED_ANONYMOUS, 0, 1)
+    add(_RETURN, _ERRNO | errno.ENOMEM)
+    add(_RETURN, _ALLOW)
     add(_EQUAL, clone3, 0, 1)  # its flags are behind a pointer, which a filter cannot read; libc falls back to clone
     add(_RETURN, _ERRNO | errno.ENOSYS)
     add(_EQUAL, clone, 0, 4 if allow_processes else 6)

@@ -172,10 +172,20 @@ def run_proxied(parent: Channel, header: dict[str, Any]) -> int:
     for place, name in enumerate(header["tests"]):
         before = client.sent
         client.most = float("inf") if header["most_messages"] is None else before + header["most_messages"]
+        client.raised.take_unhandled()
         result = _after_end(name) if client.gone else _run_test(name, _following(header["tests"], place))
+        swallowed = None if _may_steer(header["target"]) else client.raised.take_unhandled()
+        if swallowed is not None and result["outcome"] == "passed":
+            detail = f"{type(swallowed).__name__} of the program ended a loop of the test"
+            result |= {"outcome": "failed", "detail": detail}
         results.append({**result, "messages": client.sent - before})
     parent.send({"nonce": header["nonce"], "results": results, "gone": client.gone, "errors": client.errors[-3:]})
     return 0
+
+
+def _may_steer(target: dict[str, Any]) -> bool:
+    """Whether exceptions of a function are part of a protocol of Python, such as `StopIteration` of ``__next__``."""
+    return str(target["qualname"]).rpartition(".")[2].startswith("__")
 
 
 def _after_end(name: str) -> dict[str, Any]:

@@ -12,7 +12,9 @@ from pathlib import Path
 
 from . import kernel
 
-DEVICES = ("null", "zero", "full", "random", "urandom")
+DEVICES = ("null", "full", "random", "urandom")
+ZEROS = 1 << 40
+"""Size of the sparse file that programs see as /dev/zero. A mapping of the real device would be memory without limit."""
 LINKS = {"fd": "/proc/self/fd", "stdin": "/proc/self/fd/0", "stdout": "/proc/self/fd/1", "stderr": "/proc/self/fd/2"}
 ETC = (
     "alternatives",
@@ -188,5 +190,7 @@ def _devices(seen: str, root: Path) -> None:
     for name in DEVICES:
         (folder / name).touch()
         kernel.mount(f"{seen}/dev/{name}", str(folder / name), None, kernel.MS_BIND)
+    with (folder / "zero").open("wb") as zeros:
+        zeros.truncate(ZEROS)
     for name, target in LINKS.items():
         (folder / name).symlink_to(target)
