@@ -20,7 +20,8 @@ from typing import Any
 
 from data_builders.cleaning.decontamination import Decontaminator
 from data_builders.cleaning.duplicates import find_duplicates, fingerprints
-from data_builders.cleaning.filters import FilterSettings, decode, drop_by_text
+from data_builders.cleaning.filters import FilterSettings, drop_by_text
+from data_builders.repositories.text_decoding import decode
 from data_builders.cleaning.licenses import LicensePolicy
 from data_builders.cleaning.secrets import redact
 from data_builders.commits import CommitBatch, CommitLimits, CommitRows

@@ -20,7 +20,8 @@ from alignment.settings import Count, Positive, Settings, Share
 from data_builders.builder import BuildContext
 from data_builders.cleaning.clean_files import printable_path, redacted_path
 from data_builders.cleaning.clean_rows import Counts, clean_stream
-from data_builders.cleaning.filters import FilterSettings, decode, drop_by_path, drop_by_text
+from data_builders.cleaning.filters import FilterSettings, drop_by_path, drop_by_text
+from data_builders.repositories.text_decoding import decode
 from data_builders.cleaning.licenses import LicensePolicy, file_license, license_of
 from data_builders.cleaning.secrets import redact
 from data_builders.commit_messages import drop_by_message, names_of, subject_and_body

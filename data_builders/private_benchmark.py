@@ -218,7 +218,7 @@ def code_pieces(repository: Repository, now: Mapping[str, str], earlier: Mapping
         if earlier.get(path) == text:
             continue
         language = detect(path, text)
-        if is_test_file(path) or is_documentation(path) or language in TEXTS or "\r" in text:
+        if is_test_file(path) or is_documentation(path) or language in TEXTS:
             continue
         if language == "python":
             pieces += [_function_piece(function) for function in functions(path, text) if function.end > function.start]

@@ -7,6 +7,7 @@ settings.
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -16,14 +17,16 @@ from typing import Any
 from alignment.models.formats import contains_special_text, escape_special_text
 from data_builders.cleaning.decontamination import Decontaminator
 from data_builders.cleaning.duplicates import Fingerprint, fingerprints
-from data_builders.cleaning.filters import FilterSettings, decode, drop_by_path, drop_by_text
+from data_builders.cleaning.filters import FilterSettings, drop_by_path, drop_by_text
+from data_builders.repositories.text_decoding import decode
 from data_builders.cleaning.licenses import LicensePolicy, file_license
 from data_builders.cleaning.secrets import redact
 from data_builders.cleaning.syntax_check import still_parses
 from data_builders.parsing.languages import detect
 from data_builders.parsing.notebooks import convert
-from data_builders.repositories.sources import File, Reader, Repository
+from data_builders.repositories.sources import LFS_POINTER, File, Reader, Repository
 
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 BATCH_BYTES = 2_000_000
 BATCH_FILES = 256
 BATCH_SKIPPED = 4096
@@ -102,8 +105,9 @@ def cut_batches(repository: Repository, license: str, files: Iterable[tuple[File
 
 
 def printable_path(path: str) -> str:
-    """Return a path as text. Bytes that are not UTF-8 are escaped as `\\xff`."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
+    """Return a path as text in one line. Bytes that are not UTF-8 and control characters are escaped as `\\xff`."""
+    text = os.fsencode(path).decode("utf-8", "backslashreplace")
+    return text if text.isprintable() else _CONTROL.sub(lambda match: ascii(match[0])[1:-1], text)
 
 
 @lru_cache(maxsize=4096)
@@ -146,7 +150,7 @@ def _clean_file(settings: CleanSettings, batch: Batch, file: File, content: byte
     text, reason = decode(content)
     if reason:
         return drop(reason)
-    if text.startswith("version https://git-lfs.github.com/spec/"):
+    if text.startswith(LFS_POINTER):
         return drop("lfs_pointer")
     path = printable_path(file.path)
     language = detect(path, text)

@@ -13,7 +13,6 @@ for code from the web. A model should learn a company's own code even if the cod
 from __future__ import annotations
 
 import ast
-import codecs
 import re
 import string
 import warnings
@@ -150,38 +149,6 @@ def drop_by_path(path: str, settings: FilterSettings) -> str:
     return ""
 
 
-_CODING = re.compile(rb"coding[:=][ \t]*([-\w.]+)")
-
-
-def decode(content: bytes) -> tuple[str, str]:
-    """Decode a file as UTF-8, as UTF-16 if it has a byte order mark, or in the encoding that it declares.
-
-    Returns:
-        The text (with `\\n` as line breaks) and "", or "" and the reason why decoding failed (`binary`, `encoding`).
-    """
-    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
-        encoding = "utf-16"
-    elif b"\0" in content:
-        return "", "binary"
-    else:
-        encoding = "utf-8-sig" if content.startswith(b"\xef\xbb\xbf") else "utf-8"
-    try:
-        text = content.decode(encoding)
-    except UnicodeDecodeError:
-        declared = _CODING.search(b"\n".join(content[:400].split(b"\n")[:2]))
-        try:
-            text = _decode_declared(content, declared.group(1).decode("ascii")) if declared else ""
-        except (LookupError, UnicodeDecodeError, ValueError):
-            text = ""
-        if not isinstance(text, str) or not text:
-            return "", "encoding"
-    return (text.replace("\r\n", "\n") if "\r\n" in text else text), ""
-
-
-def _decode_declared(content: bytes, encoding: str) -> str:
-    # These codecs are not encodings of files: they take minutes per megabyte, or evaluate escapes.
-    excluded = ("punycode", "idna", "undefined", "unicode-escape", "raw-unicode-escape")
-    return "" if codecs.lookup(encoding).name in excluded else content.decode(encoding)
 
 
 def drop_by_text(path: str, text: str, language: str, settings: FilterSettings) -> str:

@@ -23,7 +23,6 @@ from alignment.rows import reading as row_files
 from alignment.sandbox.slot import SandboxUnavailable
 from alignment.settings import Count, Positive, Reference, Settings
 from data_builders.builder import BuildContext
-from data_builders.cleaning.clean_files import printable_path
 from data_builders.cleaning.decontamination import Decontaminator
 from data_builders.cleaning.duplicates import find_duplicates, fingerprints
 from data_builders.cleaning.secrets import redact
@@ -166,11 +165,7 @@ class _DraftMaker:
 
     def drafts(self) -> Iterator[Draft]:
         """Yield the drafts of one repository, file by file."""
-        # Paths with bytes that are not UTF-8 and line ends of Windows would end up in prompts.
-        texts = {
-            printable_path(path).replace("\n", "\\n"): text.replace("\r\n", "\n")
-            for path, text in read_texts(self.repository).items()
-        }
+        texts = read_texts(self.repository)
         sources = {path: text for path, text in texts.items() if path.endswith(".py") and not is_test_file(path)}
         code = RepositoryCode(sources, self.repository.name)
         progress = Progress(f"instructions: {self.repository.name}", len(sources), "files", amount_unit="MB")

@@ -27,7 +27,10 @@ from pydantic_core import CoreSchema
 from alignment.settings import Reference, Settings
 from data_builders.repositories import git
 from data_builders.repositories.remote_git import clone, is_url, remote_state, repository_name, strip_credentials
+from data_builders.repositories.text_decoding import decode, is_plain_path
 
+LFS_POINTER = "version https://git-lfs.github.com/spec/"
+"""Beginning of a file that stands for a large file, which Git LFS keeps elsewhere."""
 _COMMIT_ID = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
@@ -383,12 +386,16 @@ class Reader:
 
 
 def read_texts(repository: Repository, max_bytes: int = 1 << 20) -> dict[str, str]:
-    """Read all UTF-8 text files of a repository, keyed by path. Files larger than `max_bytes` are left out."""
+    """Read all text files of a repository, keyed by path, with `\\n` as line ends.
+
+    These files are left out: files larger than `max_bytes`, binary files, pointers of Git LFS, and files whose path can't
+    stand in a row (see `is_plain_path`).
+    """
     texts = {}
     with Reader(repository) as reader:
-        for file in list_files(repository, max_bytes):
-            content = None if file.skip else reader.read(file)
-            if content is not None and b"\0" not in content:
-                with contextlib.suppress(UnicodeDecodeError):
-                    texts[file.path] = content.decode("utf-8")
+        files = [file for file in list_files(repository, max_bytes) if not file.skip and is_plain_path(file.path)]
+        for file, content in zip(files, reader.read_many(files), strict=True):
+            text, reason = decode(content) if content is not None else ("", "unreadable")
+            if not reason and not text.startswith(LFS_POINTER):
+                texts[file.path] = text
     return texts

@@ -27,6 +27,7 @@ from alignment.sandbox.limits import Limits
 from alignment.sandbox.slot import SandboxError, Slot
 from alignment.sandbox.toolchains import NoToolchain, toolchain
 from data_builders.repositories.sources import Reader, Repository, list_files
+from data_builders.repositories.text_decoding import decode, is_plain_path
 from data_builders.tasks.javascript.javascript_runners import (
     SOURCE,
     TYPED,
@@ -122,7 +123,8 @@ def prepare_js_suite(
         ValueError: the repository has more than `MAX_BYTES` of files.
     """
     files = _read(repository)
-    texts = {path: text for path, content in files.items() if (text := _decoded(content)) is not None}
+    decoded = {path: decode(content) for path, content in files.items() if is_plain_path(path)}
+    texts = {path: text for path, (text, problem) in decoded.items() if not problem}
     known = read_packages(texts)
     modules = list(_installed(repository, known))
     digest = hashlib.sha256(
@@ -146,7 +148,6 @@ def prepare_js_suite(
     sources = {
         path: text for path, text in texts.items()
         if path.endswith(SOURCE) and not path.endswith(NOT_SOURCE) and not is_js_test(path) and not is_documentation(path)
-        and "\r" not in text
     }  # fmt: skip
     functions = [item for path in sorted(sources) for item in js_functions(path, sources[path])]
     with_functions = {item.file for item in functions}
@@ -168,16 +169,12 @@ def _has_syntax_error(path: str, text: str) -> bool:
     return bool(Tree(text, path).root.has_error)
 
 
-def _decoded(content: bytes) -> str | None:
-    """Decode a file. Return None if the file is binary or not UTF-8."""
-    try:
-        return content.decode("utf-8") if b"\0" not in content else None
-    except UnicodeDecodeError:
-        return None
-
-
 def _read(repository: Repository) -> dict[str, bytes]:
-    """Read the repository's files, keyed by path."""
+    """Read the repository's files, keyed by path. Code is converted to UTF-8 with `\\n` as line ends.
+
+    Offsets in the text of a file are then offsets in the file. node treats the line ends `\\n` and `\\r\\n` alike, also in
+    template literals.
+    """
     files: dict[str, bytes] = {}
     size = 0
     with Reader(repository) as reader:
@@ -192,7 +189,8 @@ def _read(repository: Repository) -> dict[str, bytes]:
                 )
             content = reader.read(file)
             if content is not None:
-                files[file.path] = content
+                text, problem = decode(content) if file.path.endswith(SOURCE) else ("", "no code")
+                files[file.path] = content if problem else text.encode("utf-8")
     return files
 
 

@@ -27,6 +27,7 @@ from alignment.sandbox.program_run import Program
 from alignment.sandbox.slot import SandboxError
 from data_builders.parsing.python_functions import Function, functions
 from data_builders.repositories.sources import Reader, Repository, list_files
+from data_builders.repositories.text_decoding import decode_python, is_plain_path, python_as_utf8
 from data_builders.tasks.python.python_environment import Environment, find_environment
 
 VERSION = 3
@@ -99,11 +100,7 @@ def prepare_suite(
     for path in sorted(files):
         digest.update(b"%s\0%d\0" % (os.fsencode(path), len(files[path])) + files[path])
     identifier = digest.hexdigest()[:32]
-    texts = {
-        path: content.decode("utf-8")
-        for path, content in files.items()
-        if path.endswith(".py") and _is_usable_text(content)
-    }
+    texts = {path: text for path, content in files.items() if path.endswith(".py") and (text := decode_python(content)) is not None}
     folder = store() / identifier
     ready = folder / "suite.json"
     if ready.is_file():
@@ -117,24 +114,25 @@ def prepare_suite(
     return PreparedSuite(Snapshot(folder, data), source_functions, sources, tests_texts)
 
 
-def _is_usable_text(content: bytes) -> bool:
-    try:
-        content.decode("utf-8")
-    except UnicodeDecodeError:
-        return False
-    return b"\r" not in content  # Python converts line ends, so that offsets would be wrong
-
-
 def _read(repository: Repository) -> dict[str, bytes]:
-    """Read the repository's files, keyed by path."""
+    """Read the repository's files, keyed by path.
+
+    Source files are converted to UTF-8 with `\\n` as line ends, so that offsets in their text are offsets in the file.
+    Python runs them as before. Tests may read their own files and are not changed.
+    """
     files = {}
     with Reader(repository) as reader:
         for file in list_files(repository, MAX_FILE):
             if not file.skip and not _is_excluded(file.path):
                 content = reader.read(file)
                 if content is not None:
-                    files[file.path] = content
+                    files[file.path] = python_as_utf8(content) if is_source(file.path) else content
     return files
+
+
+def is_source(path: str) -> bool:
+    """Whether functions of a file may become tasks, judged by the file's path."""
+    return path.endswith(".py") and is_plain_path(path) and not is_test_file(path) and not is_documentation(path)
 
 
 def _is_excluded(path: str) -> bool:
@@ -181,7 +179,7 @@ def _make_snapshot(
     shutil.rmtree(folder, ignore_errors=True)
     write_files(folder / "tree", files)
     generated = _copy_generated(folder / "tree", files, python)
-    sources = [path for path in texts if not is_test_file(path) and not is_documentation(path)]
+    sources = [path for path in texts if is_source(path)]
     places = [[item.file, item.line] for path in sorted(sources) for item in functions(path, texts[path])]
     paths = roots(files)
     mode = import_mode(files)
