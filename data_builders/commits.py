@@ -21,7 +21,6 @@ from data_builders.builder import BuildContext
 from data_builders.cleaning.clean_files import printable_path, redacted_path
 from data_builders.cleaning.clean_rows import Counts, clean_stream
 from data_builders.cleaning.filters import FilterSettings, drop_by_path, drop_by_text
-from data_builders.repositories.text_decoding import decode
 from data_builders.cleaning.licenses import LicensePolicy, file_license, license_of
 from data_builders.cleaning.secrets import redact
 from data_builders.commit_messages import drop_by_message, names_of, subject_and_body
@@ -31,6 +30,7 @@ from data_builders.parsing.languages import detect
 from data_builders.repositories import git, history
 from data_builders.repositories.history import Commit
 from data_builders.repositories.sources import Repository, Sources, cloned, iterate_files
+from data_builders.repositories.text_decoding import decode
 from data_builders.shared_settings import Decontaminated
 
 _SEPARATOR = "\n\x1e\n"

@@ -34,7 +34,7 @@ from alignment.recipe import (
 from alignment.recipe.overlays import replace_at
 from alignment.recipe.stage_graph import BASE, Read, StageGraph, StageNode
 from alignment.recipe.stage_request import NO_TARGETS, BenchmarkRows, ScreenTargets, StageRequest, parse_stage
-from data_builders.repositories.sources import Location
+from data_builders.repositories.locations import Interpreter, Location
 
 # Keys of a stage that are not part of its fingerprint: the name, the settings of evaluations after the stage, and the
 # model, whose content is part of the fingerprint instead.
@@ -178,6 +178,8 @@ class _StepBuilder:
         if isinstance(reference, ExtensionReference):
             extension = reference.extension()
             return reference.resolved(), [extension.name, extension.digest()]
+        if isinstance(reference, Interpreter):
+            return reference.absolute(), reference.absolute()
         if isinstance(reference, Location):
             return reference.absolute(), None  # `builders.inputs` gives the commits
         if origin is not None:

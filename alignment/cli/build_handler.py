@@ -21,7 +21,8 @@ from alignment.settings import Reference, Settings
 from alignment.settings_help import describe_settings
 from data_builders.builder import BuildContext
 from data_builders.builder_registry import BUILDERS, LoadedBuilder, find_builder
-from data_builders.repositories.sources import Location, Source
+from data_builders.repositories.locations import Location
+from data_builders.repositories.sources import Source
 
 
 def build(arguments: argparse.Namespace) -> int:

@@ -96,6 +96,7 @@ def _request(arguments: argparse.Namespace) -> DraftRequest:
     from alignment.drafting import hardware
     from alignment.drafting.recipe_draft import DraftRequest
     from alignment.drafting.repository_survey import survey
+    from data_builders.repositories.locations import Interpreter
     from data_builders.repositories.remote_git import is_url, repository_name
     from data_builders.repositories.sources import Source, cloned
 
@@ -115,6 +116,8 @@ def _request(arguments: argparse.Namespace) -> DraftRequest:
     out = arguments.out or Path(re.sub(r"[^a-z0-9._-]+", "-", first.lower()).strip("-.") + ".yaml")
     if out.suffix not in (".yaml", ".yml"):
         raise ValueError(f"--out {out}: a recipe is a YAML file, so give it the suffix .yaml")
+    if arguments.interpreter:
+        arguments.interpreter = Interpreter.of(arguments.interpreter).absolute()
     sources = [
         Source.model_validate({"path": location, "license": arguments.license, "interpreter": arguments.interpreter})
         for location in locations

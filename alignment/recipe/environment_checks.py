@@ -6,9 +6,7 @@ These checks start processes, so `align check --fast` skips them. `align run` ma
 from __future__ import annotations
 
 import shutil
-import sys
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import Any
 
 from alignment.recipe import builders
@@ -18,7 +16,7 @@ from alignment.recipe.schema import BenchmarkSettings, BuildStage, EvaluateStage
 from alignment.sandbox import SandboxError, Slot, toolchains
 from alignment.sandbox.launcher_settings import launcher_settings
 from alignment.settings import nested_values
-from data_builders.repositories.sources import Source
+from data_builders.repositories.locations import Interpreter
 from data_builders.tasks.python.python_environment import find_environment
 
 _NOT_EXECUTED = ("gsm8k", "math", "needle-", "crosscode", "repoeval", "safim-api", "humaneval-fim", "fim", "completion")
@@ -103,18 +101,13 @@ def _check_interpreters(stage: BuildStage) -> Iterator[Mistake]:
     except ValueError:  # reported with the builder's settings
         return
     for place, value in nested_values(settings):
-        if isinstance(value, Source) and value.interpreter is not None:
-            yield from _check_interpreter(stage, (*place, "interpreter"), value.interpreter)
-        elif place[-1:] == ("interpreter",) and place[-2:-1] == ("tests",) and isinstance(value, str):
+        if isinstance(value, Interpreter):
             yield from _check_interpreter(stage, place, value)
 
 
-def _check_interpreter(stage: BuildStage, place: tuple[Any, ...], interpreter: str) -> Iterator[Mistake]:
+def _check_interpreter(stage: BuildStage, place: tuple[Any, ...], interpreter: Interpreter) -> Iterator[Mistake]:
     inside = ("settings", *known_place(stage.settings, place)[0])
-    if not interpreter.strip():
-        yield inside, f"sources: the interpreter is empty: name one, or leave it out for {Path(sys.executable).name}"
-        return
     try:
-        find_environment(interpreter)
+        find_environment(interpreter.absolute())
     except ValueError as error:
         yield inside, str(error)

@@ -12,7 +12,7 @@ from alignment.recipe.schema import BuildStage, CustomStage, MergeStage, Recipe,
 from alignment.recipe.stage_graph import BASE, is_hub_name
 from alignment.settings import Reference
 from alignment.wording import did_you_mean, display
-from data_builders.repositories.sources import Location
+from data_builders.repositories.locations import Location
 
 # Settings of builders that name a model instead of rows.
 MODEL_SETTINGS = (("writer", "path"), ("judge", "path"))

@@ -18,13 +18,13 @@ from alignment.models.formats import contains_special_text, escape_special_text
 from data_builders.cleaning.decontamination import Decontaminator
 from data_builders.cleaning.duplicates import Fingerprint, fingerprints
 from data_builders.cleaning.filters import FilterSettings, drop_by_path, drop_by_text
-from data_builders.repositories.text_decoding import decode
 from data_builders.cleaning.licenses import LicensePolicy, file_license
 from data_builders.cleaning.secrets import redact
 from data_builders.cleaning.syntax_check import still_parses
 from data_builders.parsing.languages import detect
 from data_builders.parsing.notebooks import convert
 from data_builders.repositories.sources import LFS_POINTER, File, Reader, Repository
+from data_builders.repositories.text_decoding import decode
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 BATCH_BYTES = 2_000_000

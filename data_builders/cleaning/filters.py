@@ -149,8 +149,6 @@ def drop_by_path(path: str, settings: FilterSettings) -> str:
     return ""
 
 
-
-
 def drop_by_text(path: str, text: str, language: str, settings: FilterSettings) -> str:
     """Return the name of the rule that drops a file by its text, or "".
 

@@ -15,11 +15,11 @@ from pathlib import PurePosixPath
 from pydantic import Field
 
 from alignment.settings import Settings
-from data_builders.repositories.text_decoding import decode
 from data_builders.cleaning.license_expressions import is_satisfied
 from data_builders.cleaning.license_manifests import is_manifest, license_of_manifests
 from data_builders.cleaning.license_texts import UNKNOWN, identify, leading_comment, notice
 from data_builders.repositories.sources import File, Reader, Repository, iterate_files
+from data_builders.repositories.text_decoding import decode
 
 OWNED = "owned"
 _MAX_LICENSE_BYTES = 1_000_000

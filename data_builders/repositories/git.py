@@ -159,6 +159,14 @@ def resolve_commit(git_dir: Path, revision: str = "HEAD") -> str:
     )
 
 
+def describe(git_dir: Path, commit: str) -> str:
+    """Return the newest tag among the ancestors of a commit, or "" if there is none."""
+    try:
+        return run(git_dir, "describe", "--tags", "--abbrev=0", commit).decode("utf-8", "replace").strip()
+    except ValueError:
+        return ""
+
+
 def parse_date(text: str) -> datetime.datetime:
     """Parse an ISO 8601 date with or without a time. Without a time zone, the date is in UTC.
 

@@ -16,7 +16,7 @@ import os
 import re
 import stat
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Protocol, Self
@@ -24,27 +24,15 @@ from typing import Annotated, Any, Protocol, Self
 from pydantic import Field, GetJsonSchemaHandler, model_validator
 from pydantic_core import CoreSchema
 
-from alignment.settings import Reference, Settings
+from alignment.settings import Settings
 from data_builders.repositories import git
+from data_builders.repositories.locations import Interpreter, Location
 from data_builders.repositories.remote_git import clone, is_url, remote_state, repository_name, strip_credentials
 from data_builders.repositories.text_decoding import decode, is_plain_path
 
 LFS_POINTER = "version https://git-lfs.github.com/spec/"
 """Beginning of a file that stands for a large file, which Git LFS keeps elsewhere."""
 _COMMIT_ID = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
-
-
-class Location(Reference):
-    """Location of repositories: a path, a glob, or a URL that git can clone. It cannot refer to an earlier stage."""
-
-    described_as = "path, glob or URL"
-
-    def stage(self, names: Sequence[str]) -> None:
-        return
-
-    def absolute(self) -> str:
-        """Return the location as an absolute path or glob. A URL is returned unchanged."""
-        return str(self) if is_url(self) else os.path.normpath(self.folder / Path(self).expanduser())
 
 
 class Source(Settings):
@@ -63,9 +51,9 @@ class Source(Settings):
     """Date (`2026-01-31`, UTC) before which commits are read. Later commits are left for the private benchmark."""
     held_out: Annotated[float, Field(gt=0, lt=1)] | None = None
     """Share of the newest commits that are left for the private benchmark, for example 0.1. Alternative to `before`."""
-    interpreter: str | None = None
+    interpreter: Interpreter | None = None
     """Python interpreter with all packages that the tests of the repository need, for example
-    `/srv/venv/bin/python`."""
+    `/srv/venv/bin/python`. A relative path starts at the folder of the recipe."""
 
     @model_validator(mode="before")
     @classmethod
@@ -251,7 +239,7 @@ def _state(folder: Repository) -> str:
 
 
 def _open(path: Path, name: str, source: Source) -> Repository:
-    license, interpreter = source.license or "", source.interpreter or ""
+    license, interpreter = source.license or "", source.interpreter.absolute() if source.interpreter is not None else ""
     git_dir = git.find_git_dir(path)
     if git_dir is None:
         if source.commit:

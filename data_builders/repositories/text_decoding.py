@@ -101,7 +101,10 @@ def _utf16_without_mark(content: bytes) -> tuple[str, str] | None:
     half = len(content) // 2
     if len(content) % 2:
         return None
-    for encoding, zeros, others in (("utf-16-le", content[1::2], content[::2]), ("utf-16-be", content[::2], content[1::2])):
+    for encoding, zeros, others in (
+        ("utf-16-le", content[1::2], content[::2]),
+        ("utf-16-be", content[::2], content[1::2]),
+    ):
         if zeros.count(0) >= 0.7 * half and others.count(0) <= 0.02 * half:
             decoded = _strictly(content, encoding)
             return decoded if decoded and not _CONTROL.search(decoded[0]) else None

@@ -16,7 +16,8 @@ REASONS = (
     ("failed", "tests fail in the repository as it is"),
     ("needs_async_plugin", "tests are coroutines: install pytest-asyncio or anyio into the environment that `tests.interpreter` names"),
     ("needs_network_or_database", "tests need the network or a database: the sandbox has neither"),
-    ("slow", "tests are too slow for grading"), ("ends_the_process_or_hangs", "tests end their process or hang"),
+    ("slow", "tests are too slow for grading"), ("ends_the_process", "tests end their process"),
+    ("hangs", "tests take longer than `tests.seconds_per_test`"),
     ("over_budget", "tests were not reached within `tests.budget_seconds`"),
     ("writes_into_the_repository", "tests write into the repository, which is read-only in the sandbox"),
 )  # fmt: skip

@@ -29,6 +29,7 @@ from data_builders.builder import BuildContext
 from data_builders.cleaning.decontamination import Decontaminator
 from data_builders.cleaning.held_out import HELD_OUT_COLUMN
 from data_builders.parsing.python_functions import MASK, Function, definition
+from data_builders.repositories.locations import Interpreter
 from data_builders.repositories.sources import Repository, Sources, cloned, list_files
 from data_builders.shared_settings import Decontaminated
 from data_builders.storage.dataset import sorted_counts, write_card
@@ -37,7 +38,7 @@ from data_builders.tasks.javascript.javascript_mutants import JsFunction
 from data_builders.tasks.javascript.javascript_suite import has_javascript
 from data_builders.tasks.javascript.javascript_tasks import JsTasks, js_repository_tasks
 from data_builders.tasks.python.needed_code import RepositoryCode
-from data_builders.tasks.python.python_coverage import CoverageMap, coverage_map
+from data_builders.tasks.python.python_coverage import TEST_SECONDS, CoverageMap, coverage_map
 from data_builders.tasks.python.python_mutants import indented, mutants, trivial_bodies
 from data_builders.tasks.python.python_suite import MAX_FILE, PreparedSuite, is_test_file, prepare_suite
 from data_builders.tasks.python.shown_tests import can_divide, code_of_tests, rank_of_tests
@@ -61,15 +62,22 @@ LIMITS = Limits(cpu_seconds=5, wall_seconds=5)
 class SuiteSettings(Settings):
     """Settings for running the tests of a repository in the sandbox, without a network."""
 
-    interpreter: str | None = None
-    """Python interpreter with the packages that the tests need, for example `/srv/venv/bin/python`. By default the
-    interpreter that runs the builder. JavaScript tests use the `node_modules` of the checkout."""
+    interpreter: Interpreter | None = None
+    """Python interpreter with the packages that the tests need, for example `/srv/venv/bin/python`. A relative path starts
+    at the folder of the recipe. By default the interpreter that runs the builder. JavaScript tests use the
+    `node_modules` of the checkout."""
     paths: list[str] = Field(default_factory=list)
     """Files and folders that contain the tests. By default, the paths in pytest's configuration are used, and all
     JavaScript files that look like tests are used. The default for JavaScript also applies if the given paths contain
     no JavaScript tests."""
     environment: dict[str, str] = Field(default_factory=dict)
     """Environment variables that the tests need."""
+    prepare: list[str] = Field(default_factory=list)
+    """Shell commands that make files which the commit lacks, such as extension modules, for example
+    `python setup.py build_ext --inplace`. They run in the sandbox in a copy of each Python repository, without a network and
+    without git. Version files and files of the installed package are added without a command."""
+    seconds_per_test: Annotated[float, Field(gt=0)] = TEST_SECONDS
+    """Time limit of one test while the suite runs. A longer test is interrupted and left out."""
     budget_seconds: Annotated[float, Field(gt=0)] = 600.0
     """Time limit for running the whole suite. Tests that have not run by then are counted and left out."""
 
@@ -330,12 +338,18 @@ def repository_tasks(
     """
     prepared = prepare_suite(
         repository,
-        interpreter=repository.interpreter or tests.interpreter,
+        interpreter=repository.interpreter or (tests.interpreter.absolute() if tests.interpreter is not None else None),
         tests=tests.paths,
         environment=tests.environment,
+        prepare=tests.prepare,
         allow_weaker=sandbox.allow_weaker,
     )
-    coverage = coverage_map(prepared, budget_seconds=tests.budget_seconds, allow_weaker=sandbox.allow_weaker)
+    coverage = coverage_map(
+        prepared,
+        budget_seconds=tests.budget_seconds,
+        test_seconds=tests.seconds_per_test,
+        allow_weaker=sandbox.allow_weaker,
+    )
     texts = prepared.texts
     flat_texts = {path: flat(text) for path, text in texts.items()}
     candidates = [

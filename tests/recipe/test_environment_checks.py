@@ -91,10 +91,10 @@ def test_a_missing_compiler_of_a_benchmark_is_named(recipe, monkeypatch):
     assert place == ("stages", 0, "benchmarks", 0, "benchmark") and "rust" in message
 
 
-@pytest.mark.parametrize(("interpreter", "message"), [("/nowhere/python", "can't be started"), ("''", "is empty")])
-def test_an_interpreter_that_can_not_be_started_is_a_mistake_at_its_source(
-    recipe, monkeypatch, tmp_path, interpreter, message
-):
+@pytest.mark.parametrize(("interpreter", "message"), [
+    ("/nowhere/python", "can't be started"), ("environment/bin/python", "/environment/bin/python can't be started"),
+])  # fmt: skip
+def test_an_interpreter_that_can_not_be_started_is_a_mistake_at_its_source(recipe, monkeypatch, interpreter, message):
     for command in (["init", "-q"], ["commit", "-qm", "one", "--allow-empty"]):
         subprocess.run(["git", "-C", ".", "-c", "user.name=a", "-c", "user.email=a@b", *command], check=True)
     stages = "  - {name: tasks, kind: build, builder: tasks, settings: {settings: {}}}\n"
@@ -103,3 +103,31 @@ def test_an_interpreter_that_can_not_be_started_is_a_mistake_at_its_source(
     mistakes = list(check_environment(load(path)))
     (problem,) = locate(path, (), mistakes)
     assert problem.key == "sources.0.interpreter" and problem.line == 3 and message in problem.message
+
+
+def test_a_relative_interpreter_starts_at_the_folder_of_the_recipe(recipe, monkeypatch, tmp_path):
+    for command in (["init", "-q"], ["commit", "-qm", "one", "--allow-empty"]):
+        subprocess.run(["git", "-C", ".", "-c", "user.name=a", "-c", "user.email=a@b", *command], check=True)
+    path = recipe(
+        "  - {name: tasks, kind: build, builder: tasks, settings: {tests: {interpreter: ./python}}}\n",
+        "sources: [{path: ., interpreter: environment/python}]",
+    )
+    (path.parent / "environment").mkdir()
+    for link in ("python", "environment/python"):
+        (path.parent / link).symlink_to(sys.executable)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    monkeypatch.setattr(environment_checks, "sandbox_refusal", lambda allow_weaker: "")
+    loaded = load(path)
+    assert list(check_environment(loaded)) == []
+    (step,) = plan(loaded, elsewhere / "runs").steps
+    settings = step.request.stage.settings
+    assert settings["tests"]["interpreter"] == str(path.parent / "python")
+    assert settings["sources"][0]["interpreter"] == str(path.parent / "environment" / "python")
+
+
+def test_an_empty_interpreter_is_a_mistake_at_its_line(recipe):
+    path = recipe("  - {name: tasks, kind: build, builder: tasks}\n", "sources: [{path: ., interpreter: ''}]")
+    with pytest.raises(ValueError, match=r"recipe\.yaml:3: sources\.0\.interpreter: .*empty"):
+        load(path)

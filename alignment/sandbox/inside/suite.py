@@ -15,10 +15,12 @@ modules are the user's own code. Code written by a model never runs in the launc
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import gc
 import importlib
 import os
 import re
+import signal
 import sys
 import threading
 import time
@@ -124,10 +126,15 @@ def describe(parent: Channel) -> int:
 
 
 def trace(parent: Channel, header: dict[str, Any]) -> int:
-    """Run tests, and report for each test which functions of the repository it called."""
+    """Run tests, and report for each test which functions of the repository it called.
+
+    A test that runs longer than `header["test_seconds"]` is interrupted and gets the outcome `hangs`. A test that can't be
+    interrupted ends the program.
+    """
     assert WARM is not None
     os.chdir(WARM.root)
     prefix = WARM.root + os.sep
+    clock = _TestClock(header["test_seconds"])
     for name in header["tests"]:
         called: dict[int, types.CodeType] = {}
 
@@ -138,11 +145,17 @@ def trace(parent: Channel, header: dict[str, Any]) -> int:
         parent.send({"begin": name})
         threading.settrace(on_call)
         sys.settrace(on_call)
+        clock.start()
         try:
             result = _run_test(name, None)
+        except _TestTooLong:  # raised between two parts of the test
+            result = {"test": name, "outcome": "failed", "detail": "", "seconds": clock.seconds}
         finally:
+            clock.stop()
             sys.settrace(None)
             threading.settrace(None)
+        if clock.rang:
+            result["outcome"] = "hangs"
         places = sorted(
             {
                 (os.path.relpath(code.co_filename, WARM.root), code.co_firstlineno)
@@ -152,6 +165,49 @@ def trace(parent: Channel, header: dict[str, Any]) -> int:
         )
         parent.send({"end": name, **result, "places": places})
     return 0
+
+
+class _TestTooLong(BaseException):
+    """Raised in a test that exceeds its time limit."""
+
+
+class _TestClock:
+    """Raises `_TestTooLong` in a test that exceeds its time limit.
+
+    Time in which the test waits for a free core does not count. A test that catches the exception, or that is inside a C
+    function which never returns, can't be interrupted. The process then ends after `GRACE` times the limit: without this,
+    one such test would use up the time of all tests after it.
+
+    Args:
+        seconds: The time limit of one test.
+    """
+
+    GRACE = 3.0
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self.rang = False
+        self._began = self._waited = 0.0
+        self._nowhere = open(os.devnull, "w")  # noqa: SIM115 - faulthandler writes to it until the process ends
+
+    def _ring(self, *_: object) -> None:
+        used = time.perf_counter() - self._began - (_queued() - self._waited)
+        if used < 0.95 * self.seconds:
+            signal.setitimer(signal.ITIMER_REAL, self.seconds - used)
+            return
+        self.rang = True
+        raise _TestTooLong(f"the test takes longer than {self.seconds:g} seconds")
+
+    def start(self) -> None:
+        self.rang = False
+        self._began, self._waited = time.perf_counter(), _queued()
+        signal.signal(signal.SIGALRM, self._ring)
+        signal.setitimer(signal.ITIMER_REAL, self.seconds)
+        faulthandler.dump_traceback_later(self.GRACE * self.seconds, exit=True, file=self._nowhere)
+
+    def stop(self) -> None:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        faulthandler.cancel_dump_traceback_later()
 
 
 def run_proxied(parent: Channel, header: dict[str, Any]) -> int:

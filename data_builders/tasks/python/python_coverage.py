@@ -10,7 +10,7 @@ import json
 import re
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,8 +23,10 @@ from data_builders.tasks.python.python_suite import PreparedSuite
 
 BATCH = 25
 """Number of tests that one program in the sandbox runs."""
-TEST_SECONDS = 20.0
-"""Maximum wall time of one test with the tracer, in seconds."""
+TEST_SECONDS = 10.0
+"""Default of the maximum wall time of one test with the tracer, in seconds."""
+HANGS_PER_FILE = 3
+"""Number of tests of one file that may exceed their time limit before the other tests of this file run last."""
 FAST_SECONDS = 2.0
 """Maximum duration of a usable test in seconds, because training runs each test thousands of times. Slower tests are
 counted as `slow`."""
@@ -54,17 +56,24 @@ class CoverageMap:
         return self.covering.get((function.file, function.line), [])
 
 
-def coverage_map(prepared: PreparedSuite, *, budget_seconds: float = 600.0, allow_weaker: bool = False) -> CoverageMap:
+def coverage_map(
+    prepared: PreparedSuite,
+    *,
+    budget_seconds: float = 600.0,
+    test_seconds: float = TEST_SECONDS,
+    allow_weaker: bool = False,
+) -> CoverageMap:
     """Run a suite once with the tracer of calls. The result is stored with the snapshot and reused.
 
     Args:
         prepared: the suite.
         budget_seconds: maximum wall time of the run. Tests that have not run by then are counted as `over_budget`.
+        test_seconds: maximum wall time of one test. Longer tests are interrupted and counted as `hangs`.
         allow_weaker: whether a weaker sandbox is allowed, see `SandboxSettings.allow_weaker`.
     """
-    stored_map = prepared.snapshot.folder / f"map-{int(budget_seconds)}.json"
+    stored_map = prepared.snapshot.folder / f"map-{int(budget_seconds)}-{test_seconds:g}.json"
     if not stored_map.is_file():
-        results, seconds = _run(prepared, budget_seconds, allow_weaker)
+        results, seconds = _run(prepared, budget_seconds, test_seconds, allow_weaker)
         stored_map.write_text(json.dumps({"results": results, "seconds": seconds}), encoding="utf-8")
     stored = json.loads(stored_map.read_text(encoding="utf-8"))
     covering: dict[tuple[str, int], list[str]] = {}
@@ -98,7 +107,9 @@ def _outcome(result: dict[str, Any]) -> str:
     return "failed"
 
 
-def _run(prepared: PreparedSuite, budget_seconds: float, allow_weaker: bool) -> tuple[dict[str, dict[str, Any]], float]:
+def _run(
+    prepared: PreparedSuite, budget_seconds: float, test_seconds: float, allow_weaker: bool
+) -> tuple[dict[str, dict[str, Any]], float]:
     """Run the tests in batches. Return the results, keyed by test, and the wall time."""
     results: dict[str, dict[str, Any]] = {}
     began = time.monotonic()
@@ -106,27 +117,43 @@ def _run(prepared: PreparedSuite, budget_seconds: float, allow_weaker: bool) -> 
     try:
         waiting = list(prepared.tests)
         size = BATCH
-        while waiting and time.monotonic() - began < budget_seconds:
+        while waiting and (left := budget_seconds - (time.monotonic() - began)) > 0:
             batch = waiting[:size]
-            left = budget_seconds - (time.monotonic() - began)
-            wall = min(TEST_SECONDS if size == 1 else 3 * TEST_SECONDS, max(left, 1.0))
-            ended, broken = _run_batch(suite, batch, wall)
+            ended, broken, hung = _run_batch(suite, batch, test_seconds, max(left, 1.0))
             results.update(ended)
-            if broken and broken not in ended:
-                if size > 1:  # run this test again alone: earlier tests may have used up the time of the batch
-                    waiting = waiting[waiting.index(broken) :]
-                    size = 1
-                    continue
-                results[broken] = {"outcome": "ends_the_process_or_hangs"}
-            waiting = [name for name in waiting if name not in results]
+            if broken and not hung and size > 1:  # run this test again alone: an earlier test may be the reason
+                waiting = waiting[waiting.index(broken) :]
+                size = 1
+                continue
+            if broken:
+                results[broken] = {"outcome": "hangs" if hung else "ends_the_process"}
+            waiting = _slow_files_last([name for name in waiting if name not in results], results)
             size = BATCH
     finally:
         suite.close()
     return results, round(time.monotonic() - began, 1)
 
 
-def _run_batch(suite: Suite, names: Sequence[str], wall: float) -> tuple[dict[str, dict[str, Any]], str]:
-    """Run tests in one program. Return the results, keyed by test, and the test that ended the program (or "")."""
+def _slow_files_last(waiting: list[str], results: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Move tests of files in which many tests hang to the end, so that they do not use up the time of other files."""
+    hanging = Counter(name.partition("::")[0] for name, result in results.items() if result["outcome"] == "hangs")
+    return sorted(waiting, key=lambda name: hanging[name.partition("::")[0]] >= HANGS_PER_FILE)
+
+
+def _run_batch(
+    suite: Suite, names: Sequence[str], test_seconds: float, wall: float
+) -> tuple[dict[str, dict[str, Any]], str, bool]:
+    """Run tests in one program.
+
+    Args:
+        suite: the repository.
+        names: the tests.
+        test_seconds: time limit of one test.
+        wall: time limit of all tests together.
+
+    Returns:
+        The results, keyed by test; the test that ended the program, or ""; whether this test exceeded its time limit.
+    """
     limits = Limits(
         cpu_seconds=wall,
         wall_seconds=wall,
@@ -136,9 +163,10 @@ def _run_batch(suite: Suite, names: Sequence[str], wall: float) -> tuple[dict[st
         reply_bytes=256 << 20,
     )
     try:
-        (run,) = suite.tester.run([Program("suite_trace", {"tests": list(names)}, limits=limits)])
+        header = {"tests": list(names), "test_seconds": test_seconds}
+        (run,) = suite.tester.run([Program("suite_trace", header, limits=limits)])
     except SandboxError:
-        return {}, names[0]
+        return {}, names[0], False
     ended: dict[str, dict[str, Any]] = {}
     open_test = names[0]
     for message in run.messages():
@@ -147,4 +175,5 @@ def _run_batch(suite: Suite, names: Sequence[str], wall: float) -> tuple[dict[st
         elif "end" in message:
             ended[message["end"]] = {key: message.get(key) for key in ("outcome", "detail", "seconds", "places")}
             open_test = ""
-    return ended, open_test
+    seconds = run.wall_seconds - sum(result["seconds"] for result in ended.values())
+    return ended, open_test, run.stop == "timeout" or (run.code == 1 and seconds >= test_seconds)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import sysconfig
@@ -23,15 +24,28 @@ class Environment:
     """Folders in which packages are installed."""
     distributions: tuple[str, ...]
     """Installed packages as `name==version`."""
+    editable: tuple[str, ...] = ()
+    """Folders of projects that are installed as editable (`pip install -e`)."""
+    paths: tuple[str, ...] = ()
+    """Folders outside of the installation from which the interpreter imports modules, for example of editable projects."""
 
 
 _DESCRIBE = """
 import json, os, sys, sysconfig
 from importlib import metadata
+from urllib.parse import unquote, urlsplit
+def editable(item):
+    try:
+        source = json.loads(item.read_text("direct_url.json") or "{}")
+    except (OSError, ValueError):
+        return ""
+    return unquote(urlsplit(source.get("url", "")).path) if source.get("dir_info", {}).get("editable") else ""
 folders = [sysconfig.get_path(name) for name in ("purelib", "platlib")]
 folders += [item for item in sys.path if item.endswith(("site-packages", "dist-packages"))]
 print(json.dumps({
     "executable": os.path.realpath(sys.executable), "version": "%d.%d" % sys.version_info[:2], "full": sys.version,
+    "paths": [item for item in sys.path if item and os.path.isdir(item) and not item.startswith((sys.prefix, sys.base_prefix))],
+    "editable": sorted({editable(item) for item in metadata.distributions()} - {""}),
     "base": sys.base_prefix, "packages": [item for item in dict.fromkeys(folders) if os.path.isdir(item)],
     "distributions": sorted({"%s==%s" % (item.metadata["Name"], item.version) for item in metadata.distributions()}),
 }))
@@ -49,6 +63,8 @@ def find_environment(interpreter: str | Path | None = None) -> Environment:
             differs from the version of this process.
     """
     program = str(interpreter) if interpreter else sys.executable
+    if os.sep in program:
+        program = str(Path.cwd() / program)  # the interpreter is started in another folder
     try:
         done = subprocess.run(
             [program, "-c", _DESCRIBE], capture_output=True, text=True, timeout=60, check=False, cwd="/"
@@ -67,4 +83,7 @@ def find_environment(interpreter: str | Path | None = None) -> Environment:
         packages.append(ours)
         distributions.append(f"pytest of {ours}")
     base = () if description["base"].startswith("/usr") else (description["base"],)
-    return Environment(description["executable"], description["full"], base, tuple(packages), tuple(distributions))
+    return Environment(
+        description["executable"], description["full"], base, tuple(packages), tuple(distributions),
+        tuple(description["editable"]), tuple(description["paths"]),
+    )  # fmt: skip

@@ -13,24 +13,27 @@ import hashlib
 import json
 import os
 import posixpath
-import re
 import shutil
 import stat
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from alignment.grading.repository import ROOT, Snapshot, Suite, store
+from alignment.sandbox.launcher_settings import LauncherSettings
 from alignment.sandbox.limits import Limits
 from alignment.sandbox.program_run import Program
 from alignment.sandbox.slot import SandboxError
 from data_builders.parsing.python_functions import Function, functions
 from data_builders.repositories.sources import Reader, Repository, list_files
 from data_builders.repositories.text_decoding import decode_python, is_plain_path, python_as_utf8
+from data_builders.tasks.prepare_commands import prepared_files
+from data_builders.tasks.python.generated_files import generated_files, project_version
+from data_builders.tasks.python.pytest_settings import selecting_arguments
 from data_builders.tasks.python.python_environment import Environment, find_environment
 
-VERSION = 3
+VERSION = 4
 """Version of the snapshot format. If this number is increased, all snapshots are made again."""
 MAX_FILE = 16 << 20
 """Maximum size of an exported file in bytes."""
@@ -38,10 +41,16 @@ TEST_NAMES = ("test_*.py", "*_test.py", "conftest.py", "tests.py")
 TEST_FOLDERS = frozenset({"tests", "test"})
 SOURCE_FOLDERS = ("src", "lib", "python")
 PROJECT_FILES = frozenset({"pyproject.toml", "setup.py", "setup.cfg"})
-SETTINGS_FILES = ("pytest.ini", ".pytest.ini", "pyproject.toml", "tox.ini", "setup.cfg")
 IMPORTLIB = "--import-mode=importlib"
 DOCUMENTATION_FOLDERS = frozenset({"doc", "docs", "examples", "build", "dist", "node_modules", ".github", "site"})
 DOCUMENTATION_NAMES = ("*.md", "*.rst", "*.ipynb", "*.pyc", "*.patch", "*.diff", "*.orig", "*.rej")
+VERSION_VARIABLES = (
+    "SETUPTOOLS_SCM_PRETEND_VERSION",
+    "PDM_BUILD_SCM_VERSION",
+    "PBR_VERSION",
+    "POETRY_DYNAMIC_VERSIONING_BYPASS",
+)
+"""Environment variables with which builds that read the version from git work without a git repository."""
 LIMITS = Limits(cpu_seconds=120, wall_seconds=120, memory_bytes=4 << 30, reply_bytes=256 << 20, files=256)
 
 
@@ -74,6 +83,7 @@ def prepare_suite(
     interpreter: str | Path | None = None,
     tests: Sequence[str] = (),
     environment: dict[str, str] | None = None,
+    prepare: Sequence[str] = (),
     allow_weaker: bool = False,
 ) -> PreparedSuite:
     """Make a snapshot of a repository at its commit, or reuse a stored snapshot.
@@ -85,28 +95,43 @@ def prepare_suite(
         tests: files and folders for pytest, relative to the repository. If empty, the repository's pytest configuration
             decides.
         environment: environment variables that the tests need.
+        prepare: shell commands that make missing files, run in a copy of the repository in the sandbox.
         allow_weaker: whether a weaker sandbox is allowed, see `SandboxSettings.allow_weaker`.
 
     Raises:
-        ValueError: the interpreter cannot be used, or `tests` names a file that does not exist.
+        ValueError: the interpreter cannot be used, `tests` names a file that does not exist, or a command failed.
     """
     python = find_environment(interpreter)
     files = _read(repository)
     for name in tests:
         if not any(path == name.rstrip("/") or path.startswith(f"{name.rstrip('/')}/") for path in files):
             raise ValueError(f"{repository.name} has no file or folder {name!r}, which `tests.paths` names")
-    identity = [VERSION, python.version, python.distributions, list(tests), environment or {}, repository.name]
+    generated = generated_files(repository, files, roots(files), python)
+    identity = [
+        VERSION,
+        python.version,
+        python.distributions,
+        list(tests),
+        environment or {},
+        repository.name,
+        list(prepare),
+    ]
     digest = hashlib.sha256(json.dumps(identity).encode())
-    for path in sorted(files):
-        digest.update(b"%s\0%d\0" % (os.fsencode(path), len(files[path])) + files[path])
+    for path, content in sorted({**generated, **files}.items()):
+        digest.update(b"%s\0%d\0" % (os.fsencode(path), len(content)) + content)
     identifier = digest.hexdigest()[:32]
-    texts = {path: text for path, content in files.items() if path.endswith(".py") and (text := decode_python(content)) is not None}
+    texts = {
+        path: text
+        for path, content in files.items()
+        if path.endswith(".py") and (text := decode_python(content)) is not None
+    }
     folder = store() / identifier
     ready = folder / "suite.json"
     if ready.is_file():
         data = json.loads(ready.read_text(encoding="utf-8"))
     else:
-        data = _make_snapshot(folder, files, texts, python, list(tests), environment or {}, repository, allow_weaker)
+        request = _Request(repository, python, list(tests), environment or {}, list(prepare), allow_weaker)
+        data = _make_snapshot(folder, files, generated, texts, request)
         ready.write_text(json.dumps(data), encoding="utf-8")
     sources = {path: text for path, text in texts.items() if path in set(data["files"])}
     tests_texts = {path: text for path, text in texts.items() if path in set(data["test_files"])}
@@ -160,31 +185,53 @@ def is_documentation(path: str) -> bool:
     )
 
 
+@dataclass(frozen=True)
+class _Request:
+    """What a snapshot is made of, besides the files of the repository."""
+
+    repository: Repository
+    python: Environment
+    tests: list[str]
+    """Files and folders for pytest. If empty, the repository's pytest configuration decides."""
+    variables: dict[str, str]
+    """Environment variables of the tests."""
+    prepare: list[str]
+    """Shell commands that make missing files."""
+    allow_weaker: bool
+
+
 def _make_snapshot(
-    folder: Path, files: dict[str, bytes], texts: dict[str, str], python: Environment, tests: list[str],
-    variables: dict[str, str], repository: Repository, allow_weaker: bool,
-) -> dict[str, Any]:  # fmt: skip
+    folder: Path, files: dict[str, bytes], generated: dict[str, bytes], texts: dict[str, str], request: _Request
+) -> dict[str, Any]:
     """Write a snapshot into a folder, and return the data for its `suite.json`.
 
     Args:
         folder: folder of the snapshot. An existing folder is replaced.
-        files: content of all files, keyed by path.
-        texts: texts of the Python files, keyed by path.
-        python: the environment of the tests.
-        tests: files and folders for pytest.
-        variables: environment variables of the tests.
-        repository: the repository, whose name and commit are written into the data.
-        allow_weaker: whether a weaker sandbox is allowed, see `SandboxSettings.allow_weaker`.
+        files: content of all files of the commit, keyed by path.
+        generated: content of files that the commit lacks, keyed by path.
+        texts: texts of the Python files of the commit, keyed by path.
+        request: the repository and its environment.
     """
+    repository, python = request.repository, request.python
     shutil.rmtree(folder, ignore_errors=True)
-    write_files(folder / "tree", files)
-    generated = _copy_generated(folder / "tree", files, python)
+    write_files(folder / "tree", {**generated, **files})
+    readable = [*python.base, *(item for item in python.packages if not item.startswith("/usr"))]
+    if request.prepare:
+        settings = LauncherSettings(
+            allow_weaker=request.allow_weaker, readable=tuple(readable), packages=python.packages,
+            mounts=((str(folder / "tree"), ROOT),), interpreter=python.executable,
+        )  # fmt: skip
+        version = project_version(repository, files, python)
+        variables = {name: version for name in VERSION_VARIABLES} | request.variables
+        made = prepared_files(repository.name, folder / "tree", request.prepare, settings, variables)
+        write_files(folder / "tree", made)
+        generated = {**generated, **made}
     sources = [path for path in texts if is_source(path)]
     places = [[item.file, item.line] for path in sorted(sources) for item in functions(path, texts[path])]
     paths = roots(files)
-    mode = import_mode(files)
+    arguments = [*selecting_arguments(files, paths=not request.tests), *request.tests]
     roles: dict[str, dict[str, Any]] = {
-        role: {"role": role, "root": ROOT, "environment": variables, "places": places, "arguments": [*mode, *tests],
+        role: {"role": role, "root": ROOT, "environment": request.variables, "places": places, "arguments": arguments,
                "paths": [posixpath.join(ROOT, path).rstrip("/") for path in paths], "modules": []}
         for role in ("tester", "candidate")
     }  # fmt: skip
@@ -198,23 +245,15 @@ def _make_snapshot(
     )
     data: dict[str, Any] = {
         "name": repository.name, "commit": repository.commit, "interpreter": python.executable,
-        "readable": [*python.base, *(item for item in python.packages if not item.startswith("/usr"))],
+        "readable": readable,
         "packages": list(python.packages),
         "hidden": sorted(
             str(path) for base in python.packages for top in top_names
             for path in (Path(base) / top, Path(base) / f"{top}.py") if path.exists()
         ),
-        "generated": generated, "test_files": [], "files": sources, "tests": [], "problems": [], "python": python.version,
+        "generated": sorted(generated), "test_files": [], "files": sources, "tests": [], "problems": [], "python": python.version,
     }  # fmt: skip
-    collection = _collect(Snapshot(folder, data), roles["tester"], allow_weaker)
-    if not mode and any("unique basename" in problem["why"] for problem in collection["problems"]):
-        # Test files of the same name need another import mode. The other mode is used only if it finds more tests.
-        other_role = {**roles["tester"], "arguments": [IMPORTLIB, *tests]}
-        other = _collect(Snapshot(folder, data), other_role, allow_weaker)
-        if len(other["tests"]) > len(collection["tests"]):
-            collection = other
-        else:
-            _write_role(folder, roles["tester"])
+    collection = _collect_best(Snapshot(folder, data), roles["tester"], request)
     collected = {file for _, file in collection["tests"]}
     data["tests"] = [[name, file] for name, file in collection["tests"]]
     data["problems"], data["threads"] = collection["problems"], collection["threads"]
@@ -224,8 +263,10 @@ def _make_snapshot(
     hidden = {path for path in files if path in collected or is_test_file(path) or is_documentation(path)}
     data["files"] = sorted(path for path in sources if path not in hidden)
     write_files(folder / "bare", {path: content for path, content in files.items() if path not in hidden})
-    for path in generated:
-        shutil.copy2(folder / "tree" / path, folder / "bare" / path)
+    shown = {
+        path: content for path, content in generated.items() if not is_test_file(path) and not is_documentation(path)
+    }
+    write_files(folder / "bare", shown)
     roles["candidate"]["modules"] = [
         name for name, file in collection["modules"] if file not in hidden and name != "conftest"
     ]
@@ -235,6 +276,31 @@ def _make_snapshot(
 
 def _write_role(folder: Path, role: dict[str, Any]) -> None:
     (folder / f"{role['role']}.json").write_text(json.dumps(role), encoding="utf-8")
+
+
+def _collect_best(snapshot: Snapshot, role: dict[str, Any], request: _Request) -> dict[str, Any]:
+    """Collect the tests with the repository's options, or, if this fails, with other options that find more tests.
+
+    Test files of the same name need another import mode. If pytest refuses an option, it is run without all of them.
+    """
+    best = _collect(snapshot, role, request.allow_weaker)
+    others: list[list[str]] = []
+    same_names = any("unique basename" in problem["why"] for problem in best["problems"])
+    if same_names and not any(argument.startswith("--import-mode") for argument in role["arguments"]):
+        others.append([IMPORTLIB, *role["arguments"]])
+    if (
+        not best["tests"]
+        and role["arguments"] != request.tests
+        and any(item["where"] == "pytest" for item in best["problems"])
+    ):
+        others.append(request.tests)
+    for arguments in others:
+        other_role = {**role, "arguments": arguments}
+        other = _collect(snapshot, other_role, request.allow_weaker)
+        if len(other["tests"]) > len(best["tests"]):
+            best, role = other, other_role
+    _write_role(snapshot.folder, role)
+    return best
 
 
 def _collect(snapshot: Snapshot, role: dict[str, Any], allow_weaker: bool) -> dict[str, Any]:
@@ -268,17 +334,6 @@ def roots(files: Iterable[str]) -> list[str]:
     return ["", *(base for base in bases if base and any(f"{folder}/".startswith(f"{base}/") for folder in modules))]
 
 
-def import_mode(files: Mapping[str, bytes]) -> list[str]:
-    """Return the arguments that set pytest's import mode as in the repository's pytest configuration.
-
-    The list is empty if the configuration does not change the import mode. Other `addopts` are ignored.
-    """
-    for name in SETTINGS_FILES:
-        if match := re.search(rb"--import-mode[= ](importlib|append)\b", files.get(name, b"")):
-            return [f"--import-mode={match.group(1).decode()}"]
-    return []
-
-
 def _below(files: dict[str, bytes], base: str) -> list[str]:
     """Return the paths below the folder `base`, relative to `base`."""
     return [path[len(base) + 1 :] if base else path for path in files if not base or path.startswith(f"{base}/")]
@@ -294,27 +349,3 @@ def write_files(folder: Path, files: dict[str, bytes]) -> None:
         target.chmod(0o644)
     for directory in [folder, *(item for item in folder.rglob("*") if item.is_dir())]:
         directory.chmod(directory.stat().st_mode | stat.S_IRGRP | stat.S_IXGRP | stat.S_IROTH | stat.S_IXOTH)
-
-
-def _copy_generated(tree: Path, files: dict[str, bytes], python: Environment) -> list[str]:
-    """Copy files that a build generates (extension modules, version files) from the installed package of the same name.
-
-    Returns:
-        The paths of the copied files in the tree.
-    """
-    copied = []
-    for base in roots(files):
-        packages = {
-            path.split("/")[0] for path in _below(files, base) if path.count("/") == 1 and path.endswith("/__init__.py")
-        }
-        for name in sorted(packages):
-            for installed in (Path(folder) / name for folder in python.packages):
-                for source in sorted(installed.rglob("*")) if installed.is_dir() else []:
-                    path = posixpath.join(base, name, source.relative_to(installed).as_posix())
-                    wanted = source.suffix in (".so", ".pyd") or re.search(r"_?version\w*\.py$", source.name)
-                    if wanted and source.is_file() and path not in files and not (tree / path).exists():
-                        (tree / path).parent.mkdir(parents=True, exist_ok=True)
-                        shutil.copyfile(source, tree / path)
-                        (tree / path).chmod(0o644)
-                        copied.append(path)
-    return copied
