@@ -13,7 +13,8 @@ from alignment.sandbox.inside import collect
 from data_builders.repositories.sources import resolve
 from data_builders.tasks.advice import advice
 from data_builders.tasks.python.python_coverage import coverage_map
-from data_builders.tasks.python.python_suite import import_mode, prepare_suite, roots
+from data_builders.tasks.python.pytest_settings import selecting_arguments
+from data_builders.tasks.python.python_suite import prepare_suite, roots
 
 MODULE = '''def discount(price, percent):
     """The price less a share of it, never below nothing."""
@@ -133,8 +134,8 @@ def test_import_roots_are_all_projects_of_a_repository_except_test_data() -> Non
 
 def test_the_configured_import_mode_is_used() -> None:
     settings = b'[tool.pytest.ini_options]\naddopts = ["-ra", "--import-mode=importlib"]\n'
-    assert import_mode({"pyproject.toml": settings}) == ["--import-mode=importlib"]
-    assert import_mode({"docs/pyproject.toml": settings, "pytest.ini": b"[pytest]\n"}) == []
+    assert selecting_arguments({"pyproject.toml": settings}) == ["--import-mode=importlib"]
+    assert selecting_arguments({"docs/pyproject.toml": settings, "pytest.ini": b"[pytest]\n"}) == []
 
 
 @pytest.mark.parametrize(

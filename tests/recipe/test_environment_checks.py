@@ -2,10 +2,12 @@
 
 import json
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from alignment.chain.plan import plan
 from alignment.recipe import environment_checks, load, locate
 from alignment.recipe.environment_checks import check_environment, missing_tools
 from alignment.sandbox import SandboxUnavailable
@@ -112,19 +114,17 @@ def test_a_relative_interpreter_starts_at_the_folder_of_the_recipe(recipe, monke
         "  - {name: tasks, kind: build, builder: tasks, settings: {tests: {interpreter: ./python}}}\n",
         "sources: [{path: ., interpreter: environment/python}]",
     )
-    (path.parent / "environment").mkdir()
+    for folder in ("environment", "elsewhere"):
+        Path(folder).mkdir()
     for link in ("python", "environment/python"):
-        (path.parent / link).symlink_to(sys.executable)
-    elsewhere = tmp_path / "elsewhere"
-    elsewhere.mkdir()
-    monkeypatch.chdir(elsewhere)
-    monkeypatch.setattr(environment_checks, "sandbox_refusal", lambda allow_weaker: "")
+        Path(link).symlink_to(sys.executable)
     loaded = load(path)
+    monkeypatch.chdir("elsewhere")
+    monkeypatch.setattr(environment_checks, "sandbox_refusal", lambda allow_weaker: "")
     assert list(check_environment(loaded)) == []
-    (step,) = plan(loaded, elsewhere / "runs").steps
-    settings = step.request.stage.settings
-    assert settings["tests"]["interpreter"] == str(path.parent / "python")
-    assert settings["sources"][0]["interpreter"] == str(path.parent / "environment" / "python")
+    settings = plan(loaded)[0].request.stage.settings
+    assert settings["tests"]["interpreter"] == str(tmp_path / "python")
+    assert settings["sources"][0]["interpreter"] == str(tmp_path / "environment" / "python")
 
 
 def test_an_empty_interpreter_is_a_mistake_at_its_line(recipe):
