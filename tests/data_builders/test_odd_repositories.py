@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from corpus_helpers import write_files
+from corpus_helpers import run_builder, write_files
 
+from alignment.rows import reading as row_files
 from alignment.sandbox.inside import collect
 from data_builders.repositories.sources import resolve
 from data_builders.tasks.advice import advice
-from data_builders.tasks.python.python_coverage import coverage_map
 from data_builders.tasks.python.pytest_settings import selecting_arguments
+from data_builders.tasks.python.python_coverage import coverage_map, slow_files_last
 from data_builders.tasks.python.python_suite import prepare_suite, roots
 
 MODULE = '''def discount(price, percent):
@@ -68,14 +70,16 @@ def test_folder():
 
 @pytest.fixture
 def run_suite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, grader: Any) -> Callable[..., tuple[Any, Any]]:
-    """`run_suite(files)` prepares a repository and runs its tests; returns (prepared suite, coverage map)."""
+    """`run_suite(files, **options)` prepares a repository and runs its tests; returns (prepared suite, coverage map)."""
     monkeypatch.setenv("ALIGN_SUITES", str(tmp_path / "suites"))
 
-    def run(files: dict[str, str | bytes]) -> tuple[Any, Any]:
+    def run(
+        files: dict[str, str | bytes], test_seconds: float = 10.0, budget_seconds: float = 600.0, **options: Any
+    ) -> tuple[Any, Any]:
         write_files(tmp_path / "shop", files)
         (repository,) = resolve([tmp_path / "shop"])
-        prepared = prepare_suite(repository)
-        return prepared, coverage_map(prepared)
+        prepared = prepare_suite(repository, **options)
+        return prepared, coverage_map(prepared, budget_seconds=budget_seconds, test_seconds=test_seconds)
 
     return run
 
@@ -124,6 +128,137 @@ def test_the_advice_names_file_and_error_of_a_failed_collection(
 ) -> None:
     prepared, coverage = run_suite({**SHOP, **more})
     assert not prepared.tests and expected in "\n".join(advice(prepared, coverage))
+
+
+HANGING = """import re
+import time
+
+import pytest
+from shop.prices import discount
+
+
+@pytest.fixture
+def slow():
+    time.sleep(60)
+
+
+def test_sleeps():
+    time.sleep(60)
+
+
+def test_waits_in_a_fixture(slow):
+    assert discount(100, 10) == 90
+
+
+def test_catches_everything():
+    while True:
+        try:
+            time.sleep(60)
+        except BaseException:
+            continue
+
+
+def test_never_returns_from_c():
+    re.match("(a*)*b", "a" * 40)
+
+
+def test_after_all_others():
+    assert discount(100, 10) == 90
+"""
+
+
+@pytest.mark.slow
+def test_a_hanging_test_uses_up_only_its_own_time(run_suite: Callable[..., Any]) -> None:
+    prepared, coverage = run_suite({**SHOP, "tests/test_hanging.py": HANGING}, test_seconds=1.0, budget_seconds=200.0)
+    assert coverage.account() == {"hangs": 4, "passed": 3}
+    assert "4 tests take longer than `tests.seconds_per_test`" in advice(prepared, coverage)
+
+
+def test_files_in_which_many_tests_hang_run_last() -> None:
+    results = {f"a.py::test_{number}": {"outcome": "hangs"} for number in range(3)} | {
+        "b.py::test": {"outcome": "hangs"}
+    }
+    waiting = ["a.py::test_8", "b.py::test_8", "a.py::test_9", "c.py::test_1"]
+    assert slow_files_last(waiting, results) == ["b.py::test_8", "c.py::test_1", "a.py::test_8", "a.py::test_9"]
+
+
+SELECTED = """import pytest
+from shop.prices import discount
+
+
+@pytest.mark.parametrize("percent", range(100))
+@pytest.mark.slow
+def test_many(percent):
+    assert discount(100, percent) == 100 - percent
+
+
+def test_of_an_option(request):
+    assert request.config.getoption("--currency") == "EUR"
+"""
+CONFTEST = """def pytest_addoption(parser):
+    parser.addoption("--currency", default="USD")
+"""
+
+
+@pytest.mark.slow
+def test_options_of_the_settings_that_select_tests_have_their_effect(run_suite: Callable[..., Any]) -> None:
+    settings = '[pytest]\naddopts = -q --cov=shop -m "not slow" --ignore=tests/fuzz --currency=EUR\ntestpaths = tests\n'
+    prepared, coverage = run_suite({
+        **SHOP, "pytest.ini": settings, "conftest.py": CONFTEST, "tests/test_selected.py": SELECTED,
+        "tests/fuzz/test_fuzz.py": "def test_fuzz():\n    pass\n", "other/test_other.py": "def test_other():\n    pass\n",
+    })  # fmt: skip
+    assert coverage.account() == {"passed": 3}
+    assert {name.partition("::")[0] for name in prepared.tests} == {"tests/test_prices.py", "tests/test_selected.py"}
+
+
+@pytest.mark.slow
+def test_an_option_that_pytest_refuses_does_not_cost_the_suite(run_suite: Callable[..., Any]) -> None:
+    conftest = "def pytest_addoption(parser):\n    parser.addoption('--level', type=int)\n"
+    _, coverage = run_suite({**SHOP, "pytest.ini": "[pytest]\naddopts = --level=high\n", "conftest.py": conftest})
+    assert coverage.account() == {"passed": 2}
+
+
+UNBUILT: dict[str, str | bytes] = {
+    **SHOP, "shop/__init__.py": "from shop._version import __version__\n", "shop/prices.py": f"from shop.tables import STEP\n{MODULE}",
+}  # fmt: skip
+
+
+@pytest.mark.slow
+def test_commands_make_missing_files_and_a_version_module_is_made_without_a_command(
+    run_suite: Callable[..., Any],
+) -> None:
+    command = "python -c \"import os; print('STEP =', os.environ['STEP'])\" > shop/tables.py && rm shop/prices.py"
+    prepared, coverage = run_suite(UNBUILT, prepare=[command], environment={"STEP": "2"})
+    assert coverage.account() == {"passed": 2}
+    assert len(coverage.tests_calling(prepared.functions[0])) == 2
+    assert (prepared.snapshot.bare / "shop" / "tables.py").read_text() == "STEP = 2\n"
+
+
+@pytest.mark.slow
+def test_a_command_that_fails_is_an_error_with_its_output(run_suite: Callable[..., Any]) -> None:
+    with pytest.raises(ValueError, match=r"shop: `tests.prepare` failed: .*no compiler.*exit code 3"):
+        run_suite(UNBUILT, prepare=["echo no compiler >&2; exit 3"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("encoding", ["crlf", "mark", "latin-1", "cr"])
+def test_functions_of_files_in_other_encodings_are_traced_and_masked(
+    encoding: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, grader: Any
+) -> None:
+    monkeypatch.setenv("ALIGN_SUITES", str(tmp_path / "suites"))
+    text = f'# -*- coding: {"latin-1" if encoding == "latin-1" else "utf-8"} -*-\nEURO = "é"\n\n\n{MODULE}'
+    line_end = {"crlf": "\r\n", "cr": "\r"}.get(encoding, "\n")
+    content = text.replace("\n", line_end).encode("latin-1" if encoding == "latin-1" else "utf-8")
+    write_files(
+        tmp_path / "shop", {**SHOP, "shop/prices.py": (codecs.BOM_UTF8 if encoding == "mark" else b"") + content}
+    )
+    run_builder("tasks", tmp_path / "out", sources=[tmp_path / "shop"])
+    (row,) = row_files.read(tmp_path / "out")
+    assert row["entry_point"] == "discount" and "\r" not in row["prompt"] + row["reference"]
+    assert [verdict.status for verdict in grader.grade_many([(row, row["reference"]), (row, "    return 0")])] == [
+        "passed",
+        "failed",
+    ]
 
 
 def test_import_roots_are_all_projects_of_a_repository_except_test_data() -> None:

@@ -127,14 +127,14 @@ def _run(
                 continue
             if broken:
                 results[broken] = {"outcome": "hangs" if hung else "ends_the_process"}
-            waiting = _slow_files_last([name for name in waiting if name not in results], results)
+            waiting = slow_files_last([name for name in waiting if name not in results], results)
             size = BATCH
     finally:
         suite.close()
     return results, round(time.monotonic() - began, 1)
 
 
-def _slow_files_last(waiting: list[str], results: Mapping[str, Mapping[str, Any]]) -> list[str]:
+def slow_files_last(waiting: list[str], results: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Move tests of files in which many tests hang to the end, so that they do not use up the time of other files."""
     hanging = Counter(name.partition("::")[0] for name, result in results.items() if result["outcome"] == "hangs")
     return sorted(waiting, key=lambda name: hanging[name.partition("::")[0]] >= HANGS_PER_FILE)
