@@ -15,6 +15,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from alignment.logs import get_logger
 from alignment.models.formats import escape_special_text
 from alignment.settings import Count, Positive, Settings, Share
 from data_builders.builder import BuildContext
@@ -32,6 +33,8 @@ from data_builders.repositories.history import Commit
 from data_builders.repositories.sources import Repository, Sources, cloned, iterate_files
 from data_builders.repositories.text_decoding import decode
 from data_builders.shared_settings import Decontaminated
+
+logger = get_logger(__name__)
 
 _SEPARATOR = "\n\x1e\n"
 _BOT = re.compile(
@@ -268,6 +271,14 @@ def _batches(repositories: Sequence[Repository], policy: LicensePolicy) -> Itera
             yield CommitBatch(repository, license, identifiers, names)
 
 
+def has_commits(repository: Repository) -> bool:
+    """Whether a repository has a commit with one parent. A warning names the repositories that have none."""
+    if next(history.commit_batches(repository.path, repository.commit), None):
+        return True
+    logger.warning("%s has no commit with a parent.%s", repository.name, git.shallow_hint(repository.path))
+    return False
+
+
 def build_commits(settings: CommitsSettings, context: BuildContext) -> dict[str, Any]:
     """Write one row for each commit that meets the limits: a conversation about the change, or a document.
 
@@ -280,6 +291,12 @@ def build_commits(settings: CommitsSettings, context: BuildContext) -> dict[str,
         for repository in repositories:
             if not repository.is_git:
                 raise ValueError(f"{repository.path} is a plain folder: commits need a git repository")
+        if not any([has_commits(repository) for repository in repositories]):
+            hints = {git.shallow_hint(repository.path) for repository in repositories}
+            names = ", ".join(repository.name for repository in repositories)
+            raise ValueError(
+                f"{names}: there is no commit with a parent, so there is no change to learn from.{max(hints)}"
+            )
         used = {
             "form": settings.form, "limits": settings.limits.model_dump(), "licenses": settings.licenses.model_dump(),
             "seed": context.seed, "decontaminate": settings.benchmark_names(),

@@ -152,7 +152,7 @@ def resolve_commit(git_dir: Path, revision: str = "HEAD") -> str:
     if not any_commit:
         raise ValueError(f"{git_dir} has no commits; commit something or remove this source")
     known = ", ".join(names.decode("utf-8", "replace").split("\n")[:-1])
-    hint = _shallow_hint(git_dir)
+    hint = shallow_hint(git_dir)
     raise ValueError(
         f"{git_dir} has no commit {revision!r}; use a branch, tag or commit of this repository"
         f"{f' (for example {known})' if known else ''}.{hint}"
@@ -194,7 +194,7 @@ def commit_before(git_dir: Path, head: str, date: str) -> str:
         seconds, _, commit = line.partition(" ")
         if int(seconds) < limit:
             return commit
-    raise ValueError(f"{git_dir} has no commit before {date}: choose a later date.{_shallow_hint(git_dir)}")
+    raise ValueError(f"{git_dir} has no commit before {date}: choose a later date.{shallow_hint(git_dir)}")
 
 
 def commit_before_newest(git_dir: Path, head: str, share: float) -> str:
@@ -212,12 +212,13 @@ def commit_before_newest(git_dir: Path, head: str, share: float) -> str:
     newest = max(1, round(share * len(commits)))
     if newest >= len(commits):
         raise ValueError(
-            f"{git_dir} has {len(commits)} commits: too few to hold out {share:g} of them.{_shallow_hint(git_dir)}"
+            f"{git_dir} has {len(commits)} commits: too few to hold out {share:g} of them.{shallow_hint(git_dir)}"
         )
     return commits[newest]
 
 
-def _shallow_hint(git_dir: Path) -> str:
+def shallow_hint(git_dir: Path) -> str:
+    """Return the advice to fetch all commits if a clone is shallow, otherwise ""."""
     return " The clone is shallow: run `git fetch --unshallow` to get all commits." if shallow_boundary(git_dir) else ""
 
 
@@ -240,8 +241,11 @@ def list_tree(git_dir: Path, commit: str, *, top: bool = False) -> Iterator[Tree
         top: whether to list only the files of the top-level folder.
 
     Raises:
-        ValueError: git failed.
+        ValueError: git failed, or the repository is a partial clone that lacks most files of the commit.
     """
+    if is_partial(git_dir):
+        yield from _list_partial_tree(git_dir, commit, top)
+        return
     recursion = [] if top else ["-r"]
     arguments = command(git_dir, "ls-tree", *recursion, "-z", "-l", "--full-tree", commit)
     with (
@@ -261,6 +265,49 @@ def list_tree(git_dir: Path, commit: str, *, top: bool = False) -> Iterator[Tree
         if process.wait():
             errors.seek(0)
             raise ValueError(f"git ls-tree failed in {git_dir}: {error_message(errors.read())}")
+
+
+def is_partial(git_dir: Path) -> bool:
+    """Whether a repository is a partial clone: git fetches missing objects when it needs them, which is switched off here."""
+    try:
+        return bool(run(git_dir, "config", "--get-regexp", r"^(extensions\.partialclone|remote\..*\.promisor)$"))
+    except ValueError:
+        return False
+
+
+def _list_partial_tree(git_dir: Path, commit: str, top: bool) -> Iterator[TreeEntry]:
+    """Yield the files of a commit of a partial clone. Files whose content is missing get the size 0.
+
+    Raises:
+        ValueError: the clone lacks most files, or a folder of the commit.
+    """
+    recursion = [] if top else ["-r"]
+    remedy = f"clone it again without --filter, or run `git -C {git_dir} fetch --refetch --no-filter`"
+    try:
+        output = run(git_dir, "ls-tree", *recursion, "-z", "--full-tree", commit)
+    except ValueError:
+        raise ValueError(
+            f"{git_dir} is a partial clone that lacks folders of the commit {commit[:12]}: {remedy}"
+        ) from None
+    heads = [record.partition(b"\t") for record in output.split(b"\0") if record]
+    entries = [(*head.decode("ascii").split(), os.fsdecode(path)) for head, _, path in heads]
+    files = [(mode, object_id, path) for mode, kind, object_id, path in entries if kind != "tree"]
+    # `cat-file` would end at the first missing object.
+    objects = run(git_dir, "rev-list", "--objects", "--no-object-names", "--missing=print", "--max-count=1", commit)
+    missing = {line[1:] for line in objects.decode("ascii").splitlines() if line.startswith("?")}
+    present = [object_id for mode, object_id, _ in files if mode != "160000" and object_id not in missing]
+    request = "".join(f"{object_id}\n" for object_id in present).encode()
+    answers = (
+        run(git_dir, "cat-file", "--batch-check=%(objectname) %(objectsize)", stdin=request).decode("ascii").split()
+    )
+    sizes = dict(zip(answers[::2], map(int, answers[1::2]), strict=True))
+    lacking = sum(object_id in missing for _, object_id, _ in files)
+    if lacking > len(files) / 2:
+        raise ValueError(
+            f"{git_dir} is a partial clone that lacks {lacking} of {len(files)} files of the commit {commit[:12]}: {remedy}"
+        )
+    for mode, object_id, path in files:
+        yield TreeEntry(path, object_id, mode, sizes.get(object_id, 0))
 
 
 WINDOW = 48

@@ -254,6 +254,9 @@ def _open(path: Path, name: str, source: Source) -> Repository:
         commit = git.commit_before(git_dir, head, source.before)
     elif source.held_out is not None:
         commit = git.commit_before_newest(git_dir, head, source.held_out)
+    if git.is_partial(git_dir):
+        for _ in git.list_tree(git_dir, commit):  # raises ValueError if most files are missing
+            break
     return Repository(name.removesuffix(".git"), git_dir, commit, license, head if head != commit else "", interpreter)
 
 

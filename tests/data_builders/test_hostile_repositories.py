@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -290,4 +291,93 @@ def test_declared_codecs_that_are_not_encodings_of_files_are_not_used(
     text = b"# coding: %s\n# \xff\xfe caf\n" + code("alpha").encode()
     names = (b"punycode", b"idna", b"unicode_escape", b"zip", b"undefined", b"nonsense")
     folder = repository({f"{name.decode()}.py": text % name for name in names})
-    assert run_builder("corpus", tmp_path / "out", sources=[folder])["removed"] == {"encoding": len(names)}
+    run_builder("corpus", tmp_path / "out", sources=[folder], deduplicate=False)
+    texts = [row["text"] for row in row_files.read(tmp_path / "out")]
+    assert len(texts) == len(names) and all("# ÿþ caf\n" in text for text in texts)
+
+
+def test_a_partial_clone_without_its_files_is_an_error_that_says_how_to_get_them(
+    repository: MakeRepository, tmp_path: Path
+) -> None:
+    folder = repository({f"m{number}/a.py": code(f"module{number}") for number in range(3)})
+    commit(folder, "Make the first module take more steps", {"m0/a.py": code("module0", 15)})
+    git(folder, "config", "uploadpack.allowFilter", "true")
+    for name, kind, missing in (("blobs", "blob:none", "3 of 3 files"), ("trees", "tree:0", "folders")):
+        git(tmp_path, "clone", "-q", "--bare", f"--filter={kind}", f"file://{folder}", name)
+        with pytest.raises(ValueError, match=rf"partial clone that lacks {missing}.*without --filter"):
+            sources.resolve([tmp_path / name])
+    git(tmp_path, "clone", "-q", "--filter=blob:none", f"file://{folder}", "checkout")
+    assert rows(tmp_path / "checkout", tmp_path / "out") == {f"m{number}/a.py" for number in range(3)}
+    commits = run_builder("commits", tmp_path / "commits", sources=[tmp_path / "checkout"], seed=0)
+    assert commits["commits_left_out"] == {"unreadable": 1}
+    git(tmp_path / "checkout", "fetch", "-q", "--refetch", "--no-filter")
+    assert run_builder("commits", tmp_path / "again", sources=[tmp_path / "checkout"], seed=0)["rows"] == 1
+
+
+def test_a_history_without_changes_is_an_error_that_says_why(repository: MakeRepository, tmp_path: Path) -> None:
+    folder = repository({"a.py": code("alpha")})
+    with pytest.raises(
+        ValueError, match=r"project: there is no commit with a parent, so there is no change to learn from\.$"
+    ):
+        run_builder("commits", tmp_path / "one", sources=[folder])
+    commit(folder, "Make the first module take more steps", {"a.py": code("alpha", 15)})
+    git(tmp_path, "clone", "-q", "--depth=1", f"file://{folder}", "shallow")
+    assert rows(tmp_path / "shallow", tmp_path / "corpus") == {"a.py"}
+    with pytest.raises(ValueError, match=r"no commit with a parent.*git fetch --unshallow"):
+        run_builder("commits", tmp_path / "two", sources=[tmp_path / "shallow"])
+    assert run_builder("commits", tmp_path / "three", sources=[tmp_path / "shallow", folder], seed=0)["rows"] == 1
+
+
+def test_a_split_without_commits_on_one_side_is_an_error_with_a_remedy(
+    repository: MakeRepository, tmp_path: Path
+) -> None:
+    folder = repository({"a.py": code("alpha")})
+    for split, message in (({"before": "2001-01-01"}, "no commit before 2001-01-01"), ({"held_out": 0.1}, "has 1 commits"),
+                           ({"before": "2999-01-01"}, "is not split|new since the split")):  # fmt: skip
+        with pytest.raises(ValueError, match=message):
+            run_builder(
+                "private_benchmark", tmp_path / "out", sources=[{"path": str(folder), **split}], executable=False
+            )
+
+
+ODD_PATHS = (
+    "a\nb.py",
+    "caf\udce9.py",
+    "Shop.py",
+    "shop.py",
+    'it\'s "it".py',
+    "-rf.py",
+    "größe.py",
+    "a`b.py",
+    "$(x).py",
+    " .py",
+)
+
+
+def test_odd_names_links_and_large_files_break_no_builder(repository: MakeRepository, tmp_path: Path) -> None:
+    described = '"""Prices."""\n\n\ndef first_line(text):\n    """Return the first line of a text that is not blank."""\n' \
+                "    for line in text.splitlines():\n        if line.strip():\n            return line\n    raise ValueError(text)\n"  # fmt: skip
+    folder = repository({"a.py": code("alpha")})
+    files: dict[str, str | bytes] = {
+        path: described.replace("first_line", f"first_line_{number}") for number, path in enumerate(ODD_PATHS)
+    }
+    commit(folder, "Add all modules with names that are seldom seen", {**files, "giant.py": "x = 1\n" * 800_000})
+    for link, target in (("loop", "loop"), ("up", ".."), ("inside/again", "../inside")):
+        (folder / link).parent.mkdir(exist_ok=True)
+        (folder / link).symlink_to(target)
+    commit(folder, "Add links that lead to themselves and out", {"b.py": code("beta")})
+    for place in (folder, plain_copy(folder, tmp_path / "plain")):
+        report = run_builder("corpus", tmp_path / f"corpus-{place.name}", sources=[place], deduplicate=False)
+        assert report["removed"] == {"symlink": 3, "too_large": 1} and report["rows"] == len(ODD_PATHS) + 2
+        run_builder("instructions", tmp_path / f"instructions-{place.name}", sources=[place])
+    run_builder("commits", tmp_path / "commits", sources=[folder], seed=0)
+    source = {"path": str(folder), "held_out": 0.5}
+    run_builder("private_benchmark", tmp_path / "held", sources=[source], executable=False)
+    for path in tmp_path.glob("*/*.jsonl"):
+        assert all("\n" not in row.get("path", "") for row in row_files.read(path))
+
+
+def plain_copy(folder: Path, target: Path) -> Path:
+    """A plain folder with the files of a repository."""
+    shutil.copytree(folder, target, symlinks=True, ignore=lambda _, names: {".git"} & set(names))
+    return target
