@@ -27,6 +27,7 @@ from data_builders.cleaning.decontamination import Decontaminator
 from data_builders.cleaning.duplicates import find_duplicates, fingerprints
 from data_builders.cleaning.secrets import redact
 from data_builders.instructions.instruction_kinds import KINDS, Code, Draft, Rejected
+from data_builders.instructions.javascript_drafts import javascript_drafts
 from data_builders.instructions.refine import Refinement, refine
 from data_builders.instructions.renames import refactors
 from data_builders.instructions.unittest_translations import translations
@@ -63,7 +64,8 @@ class InstructionsSettings(Decontaminated):
     """Settings of the builder `instructions`."""
 
     sources: Sources
-    """Repositories whose Python files contain the functions."""
+    """Repositories whose Python, JavaScript and TypeScript files contain the functions. JavaScript and TypeScript give the
+    kinds `implement` and `document`."""
     tasks: Reference | None = None
     """Executable tasks of the same repositories, made by the builder `tasks`. With this setting, answers are executed,
     and the kinds `fix` and `tests` are possible."""
@@ -119,7 +121,11 @@ def build_instructions(settings: InstructionsSettings, context: BuildContext) ->
     }  # fmt: skip
     (context.out / "account.json").write_text(json.dumps(account, indent=1), encoding="utf-8")
     if not rows:
-        raise ValueError(f"no instruction could be made from these repositories (dropped: {dict(dropped)})")
+        raise ValueError(
+            f"no instruction could be made from these repositories (dropped: {dict(dropped)}): instructions are made of "
+            "functions in Python, and of functions with a JSDoc comment in JavaScript and TypeScript. Use the builder "
+            "`commits` for repositories in other languages"
+        )
     used = {
         "kinds": list(settings.kinds), "bounds": settings.bounds.model_dump(), "max_rows": settings.max_rows,
         "tasks": settings.tasks is not None, "refined": settings.refinement is not None,
@@ -183,6 +189,7 @@ class _DraftMaker:
             yield from self._made(refactors(name, commit, texts, self.context.seed))
         if "translate" in kinds:
             yield from self._made(translations(name, commit, texts, self.context.seed))
+        yield from javascript_drafts(self.repository, texts, kinds, self.settings.bounds.min_lines, self.dropped)
 
     def _of_function(
         self, function: Function, text: str, repository: RepositoryCode, texts: Mapping[str, str]

@@ -23,6 +23,7 @@ from pydantic import Field
 
 from alignment.evaluation.answer_forms import ANSWER, TEXT_FORMS, AnswerForm
 from alignment.grading import Limits, SandboxSettings
+from alignment.logs import get_logger
 from alignment.sandbox.slot import SandboxUnavailable
 from alignment.settings import Positive, Settings
 from data_builders.builder import BuildContext
@@ -53,6 +54,8 @@ from data_builders.tasks.validation import (
     make_candidate,
     tests_of,
 )
+
+logger = get_logger(__name__)
 
 FIM_BEFORE, FIM_AFTER = 4000, 2000
 """Approximate number of characters before and after the body in a fill-in-the-middle task."""
@@ -358,6 +361,10 @@ def repository_tasks(
         )
         for item in prepared.functions if only is None or only(item, texts[item.file])
     ]  # fmt: skip
+    waiting = sum(not item.dropped for item in candidates)
+    logger.info(
+        "%s: running the tests of %d functions with their original, masked and wrong bodies", repository.name, waiting
+    )
     try:
         task_validator(prepared).validate(candidates, settings, workers, sandbox)
     except SandboxUnavailable as error:

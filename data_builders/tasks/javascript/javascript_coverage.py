@@ -5,19 +5,24 @@ from __future__ import annotations
 import re
 import time
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from alignment.grading.nodejs import NodeSuite, messages
+from alignment.logs import get_logger
 from alignment.sandbox.limits import Limits
 from alignment.sandbox.slot import SandboxError, Slot
 from data_builders.tasks.javascript.javascript_runners import FOREIGN, SUPPORTED
 from data_builders.tasks.javascript.javascript_suite import JsPreparedSuite
-from data_builders.tasks.python.python_coverage import FAST_SECONDS
+from data_builders.tasks.python.python_coverage import FAST_SECONDS, LOG_SECONDS
+
+logger = get_logger(__name__)
 
 LIMITS = Limits(cpu_seconds=60, wall_seconds=60)
 TEST_MILLISECONDS = 5000
 """Maximum wall time of one test in milliseconds."""
+FILE_SECONDS = 90.0
+"""Maximum wall time of all runs of one test file, in seconds."""
 ATTEMPTS = 5
 """Maximum number of runs of one test file. A file is run again if a test ends the process."""
 _REASONS = (
@@ -56,23 +61,32 @@ def js_coverage(prepared: JsPreparedSuite, budget_seconds: float, *, allow_weake
     coverage = JsCoverage({}, Counter(), list(prepared.problems), set(), 0.0)
     suite = NodeSuite(prepared.snapshot, allow_weaker)
     suite.tester = Slot(prepared.snapshot.settings("tracer", allow_weaker))
-    began = time.monotonic()
+    began = logged = time.monotonic()
+    name, paths = prepared.snapshot.data["name"], sorted(prepared.snapshot.tests)
+    logger.info("%s: running %d test files once to find out which functions they call", name, len(paths))
     try:
-        for path in sorted(prepared.snapshot.tests):
-            if time.monotonic() - began > budget_seconds:
+        for number, path in enumerate(paths):
+            left = budget_seconds - (time.monotonic() - began)
+            if left <= 0:
                 coverage.outcomes["file_over_budget"] += 1
                 continue
-            _run_file(suite, path, coverage)
+            if time.monotonic() - logged > LOG_SECONDS:
+                logged = time.monotonic()
+                logger.info("%s: %d of %d test files have run", name, number, len(paths))
+            _run_file(suite, path, coverage, left)
     finally:
         suite.close()
     coverage.seconds = round(time.monotonic() - began, 1)
     return coverage
 
 
-def _run_file(suite: NodeSuite, path: str, coverage: JsCoverage) -> None:
-    """Run one test file. If a test ends the process, run the file again without this test."""
+def _run_file(suite: NodeSuite, path: str, coverage: JsCoverage, seconds: float) -> None:
+    """Run one test file. If a test ends the process, run the file again without this test, for `seconds` in total."""
     done: list[str] = []
+    end = time.monotonic() + min(seconds, FILE_SECONDS)
     for _ in range(ATTEMPTS):
+        left = max(1.0, end - time.monotonic())
+        limits = replace(LIMITS, cpu_seconds=min(LIMITS.cpu_seconds, left), wall_seconds=min(LIMITS.wall_seconds, left))
         request = {
             "mode": "trace",
             "nonce": "align:",
@@ -82,7 +96,7 @@ def _run_file(suite: NodeSuite, path: str, coverage: JsCoverage) -> None:
             "limit": TEST_MILLISECONDS,
         }
         try:
-            (run,) = suite.tester.run([suite.program("tester", request, {path: suite.snapshot.tests[path]}, LIMITS)])
+            (run,) = suite.tester.run([suite.program("tester", request, {path: suite.snapshot.tests[path]}, limits)])
         except SandboxError:
             coverage.outcomes["ends_the_process_or_hangs"] += 1
             return
@@ -107,6 +121,11 @@ def _run_file(suite: NodeSuite, path: str, coverage: JsCoverage) -> None:
             coverage.problems.append(f"{path}: {last[0][:300]}")
             return
         done.append(open_test)
+        if time.monotonic() >= end:
+            coverage.problems.append(
+                f"{path}: the tests after {open_test!r} were not run, because tests of this file hang"
+            )
+            return
 
 
 def _count(result: dict[str, Any], coverage: JsCoverage) -> None:

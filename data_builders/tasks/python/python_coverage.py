@@ -15,16 +15,21 @@ from dataclasses import dataclass
 from typing import Any
 
 from alignment.grading.repository import Suite
+from alignment.logs import get_logger
 from alignment.sandbox.limits import Limits
 from alignment.sandbox.program_run import Program
 from alignment.sandbox.slot import SandboxError
 from data_builders.parsing.python_functions import Function
 from data_builders.tasks.python.python_suite import PreparedSuite
 
+logger = get_logger(__name__)
+
 BATCH = 25
 """Number of tests that one program in the sandbox runs."""
 TEST_SECONDS = 10.0
 """Default of the maximum wall time of one test with the tracer, in seconds."""
+LOG_SECONDS = 15.0
+"""Minimum time between two messages about the number of tests that have run."""
 HANGS_PER_FILE = 3
 """Number of tests of one file that may exceed their time limit before the other tests of this file run last."""
 FAST_SECONDS = 2.0
@@ -112,7 +117,9 @@ def _run(
 ) -> tuple[dict[str, dict[str, Any]], float]:
     """Run the tests in batches. Return the results, keyed by test, and the wall time."""
     results: dict[str, dict[str, Any]] = {}
-    began = time.monotonic()
+    began = logged = time.monotonic()
+    name = prepared.snapshot.data["name"]
+    logger.info("%s: running %d tests once to find out which functions they call", name, len(prepared.tests))
     suite = Suite(prepared.snapshot, allow_weaker)
     try:
         waiting = list(prepared.tests)
@@ -127,6 +134,9 @@ def _run(
                 continue
             if broken:
                 results[broken] = {"outcome": "hangs" if hung else "ends_the_process"}
+            if time.monotonic() - logged > LOG_SECONDS:
+                logged = time.monotonic()
+                logger.info("%s: %d of %d tests have run", name, len(results), len(prepared.tests))
             waiting = slow_files_last([name for name in waiting if name not in results], results)
             size = BATCH
     finally:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from alignment.grading.repository import ROOT, Snapshot, Suite, store
+from alignment.logs import get_logger
 from alignment.sandbox.launcher_settings import LauncherSettings
 from alignment.sandbox.limits import Limits
 from alignment.sandbox.program_run import Program
@@ -32,6 +33,8 @@ from data_builders.tasks.prepare_commands import prepared_files
 from data_builders.tasks.python.generated_files import generated_files, project_version
 from data_builders.tasks.python.pytest_settings import selecting_arguments
 from data_builders.tasks.python.python_environment import Environment, find_environment
+
+logger = get_logger(__name__)
 
 VERSION = 4
 """Version of the snapshot format. If this number is increased, all snapshots are made again."""
@@ -213,6 +216,7 @@ def _make_snapshot(
         request: the repository and its environment.
     """
     repository, python = request.repository, request.python
+    logger.info("%s: collecting the tests", repository.name)
     shutil.rmtree(folder, ignore_errors=True)
     write_files(folder / "tree", {**generated, **files})
     readable = [*python.base, *(item for item in python.packages if not item.startswith("/usr"))]
@@ -221,6 +225,7 @@ def _make_snapshot(
             allow_weaker=request.allow_weaker, readable=tuple(readable), packages=python.packages,
             mounts=((str(folder / "tree"), ROOT),), interpreter=python.executable,
         )  # fmt: skip
+        logger.info("%s: running the commands of `tests.prepare`", repository.name)
         version = project_version(repository, files, python)
         variables = {name: version for name in VERSION_VARIABLES} | request.variables
         made = prepared_files(repository.name, folder / "tree", request.prepare, settings, variables)
