@@ -71,5 +71,5 @@ def test_a_repository_without_python_gives_instructions(tmp_path: Path) -> None:
 
 def test_other_languages_are_an_error_that_names_the_builder_for_them(tmp_path: Path) -> None:
     write_files(tmp_path / "shop", {"shop.go": "package shop\n\nfunc Price() int {\n\treturn 1\n}\n"})
-    with pytest.raises(ValueError, match="no instruction could be made.*Use the builder `commits`"):
+    with pytest.raises(ValueError, match=r"no instruction could be made.*Use the builder `commits`"):
         run_builder("instructions", tmp_path / "out", sources=[tmp_path / "shop"])
