@@ -21,7 +21,6 @@ from typing import Any
 from data_builders.cleaning.decontamination import Decontaminator
 from data_builders.cleaning.duplicates import find_duplicates, fingerprints
 from data_builders.cleaning.filters import FilterSettings, drop_by_text
-from data_builders.repositories.text_decoding import decode
 from data_builders.cleaning.licenses import LicensePolicy
 from data_builders.cleaning.secrets import redact
 from data_builders.commits import CommitBatch, CommitLimits, CommitRows
@@ -32,6 +31,7 @@ from data_builders.parsing.syntax_spans import syntax_span
 from data_builders.repositories import git
 from data_builders.repositories.history import commit_batches
 from data_builders.repositories.sources import Repository
+from data_builders.repositories.text_decoding import decode
 from data_builders.storage.dataset import DatasetWriter
 from data_builders.storage.staging import RowStore
 from data_builders.storage.token_counts import TokenCounter

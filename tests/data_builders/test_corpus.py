@@ -177,7 +177,7 @@ def test_file_names_with_newlines_and_invalid_bytes_are_kept(repository: MakeRep
     git(folder, "add", "-A")
     git(folder, "commit", "-q", "-m", "Add a name that is no text")
     _, rows = build([folder], tmp_path / "out")
-    assert set(rows) == {"two\nlines.py", "naïve.py", "b\\xffd.py"}
+    assert set(rows) == {"two\\nlines.py", "naïve.py", "b\\xffd.py"}
 
 
 @pytest.mark.parametrize(

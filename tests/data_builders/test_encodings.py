@@ -22,18 +22,11 @@ FILE = CASES / "data" / "encodings_and_shapes.jsonl"
 TEXT = '# Größe und Preis, für Köln\ndef total(preis, menge):\n    return "€" * menge\n'
 
 
-LICENSE_HEADERS = ("mostly-comments-by-licence-header", "near-duplicates-by-header-css")
-
-
 def cases(*kinds: str) -> list[Any]:
     if not FILE.exists():
         return [pytest.param({}, marks=pytest.mark.skip(reason=f"{FILE} is not on this machine"))]
     rows = map(json.loads, FILE.read_text(encoding="utf-8").splitlines())
-    return [
-        pytest.param(row, id=row["id"])
-        for row in rows
-        if row["check"]["kind"] in kinds and row["id"] not in LICENSE_HEADERS
-    ]
+    return [pytest.param(row, id=row["id"]) for row in rows if row["check"]["kind"] in kinds]
 
 
 def contents(files: Mapping[str, Any]) -> dict[str, str | bytes]:
