@@ -19,7 +19,7 @@ from alignment.logs import get_logger
 from alignment.models.formats import escape_special_text
 from alignment.settings import Count, Positive, Settings, Share
 from data_builders.builder import BuildContext
-from data_builders.cleaning.clean_files import printable_path, redacted_path
+from data_builders.cleaning.clean_files import redacted_path
 from data_builders.cleaning.clean_rows import Counts, clean_stream
 from data_builders.cleaning.filters import FilterSettings, drop_by_path, drop_by_text
 from data_builders.cleaning.licenses import LicensePolicy, file_license, license_of
@@ -31,7 +31,7 @@ from data_builders.parsing.languages import detect
 from data_builders.repositories import git, history
 from data_builders.repositories.history import Commit
 from data_builders.repositories.sources import Repository, Sources, cloned, iterate_files
-from data_builders.repositories.text_decoding import decode
+from data_builders.repositories.text_decoding import decode, printable_path
 from data_builders.shared_settings import Decontaminated
 
 logger = get_logger(__name__)

@@ -6,8 +6,6 @@ settings.
 
 from __future__ import annotations
 
-import os
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -24,9 +22,8 @@ from data_builders.cleaning.syntax_check import still_parses
 from data_builders.parsing.languages import detect
 from data_builders.parsing.notebooks import convert
 from data_builders.repositories.sources import LFS_POINTER, File, Reader, Repository
-from data_builders.repositories.text_decoding import decode
+from data_builders.repositories.text_decoding import decode, printable_path
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 BATCH_BYTES = 2_000_000
 BATCH_FILES = 256
 BATCH_SKIPPED = 4096
@@ -102,12 +99,6 @@ def cut_batches(repository: Repository, license: str, files: Iterable[tuple[File
             batch, size, skipped = [], 0, []
     if batch or skipped:
         yield Batch(repository, license, batch, size, skipped)
-
-
-def printable_path(path: str) -> str:
-    """Return a path as text in one line. Bytes that are not UTF-8 and control characters are escaped as `\\xff`."""
-    text = os.fsencode(path).decode("utf-8", "backslashreplace")
-    return text if text.isprintable() else _CONTROL.sub(lambda match: ascii(match[0])[1:-1], text)
 
 
 @lru_cache(maxsize=4096)

@@ -28,7 +28,7 @@ from alignment.settings import Settings
 from data_builders.repositories import git
 from data_builders.repositories.locations import Interpreter, Location
 from data_builders.repositories.remote_git import clone, is_url, remote_state, repository_name, strip_credentials
-from data_builders.repositories.text_decoding import decode, is_plain_path
+from data_builders.repositories.text_decoding import decode, printable_path
 
 LFS_POINTER = "version https://git-lfs.github.com/spec/"
 """Beginning of a file that stands for a large file, which Git LFS keeps elsewhere."""
@@ -377,16 +377,15 @@ class Reader:
 
 
 def read_texts(repository: Repository, max_bytes: int = 1 << 20) -> dict[str, str]:
-    """Read all text files of a repository, keyed by path, with `\\n` as line ends.
+    """Read all text files of a repository, keyed by path as `printable_path` returns it, with `\\n` as line ends.
 
-    These files are left out: files larger than `max_bytes`, binary files, pointers of Git LFS, and files whose path can't
-    stand in a row (see `is_plain_path`).
+    These files are left out: files larger than `max_bytes`, binary files, and pointers of Git LFS.
     """
     texts = {}
     with Reader(repository) as reader:
-        files = [file for file in list_files(repository, max_bytes) if not file.skip and is_plain_path(file.path)]
+        files = [file for file in list_files(repository, max_bytes) if not file.skip]
         for file, content in zip(files, reader.read_many(files), strict=True):
             text, reason = decode(content) if content is not None else ("", "unreadable")
             if not reason and not text.startswith(LFS_POINTER):
-                texts[file.path] = text
+                texts[printable_path(file.path)] = text
     return texts

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import codecs
 import io
+import os
 import re
 import tokenize
 
@@ -22,6 +23,7 @@ _MARKS = (
 _NOT_OF_FILES = ("punycode", "idna", "undefined", "unicode-escape", "raw-unicode-escape")
 """Codecs that are no encodings of files: they take minutes per megabyte, or evaluate escapes."""
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0e-\x1a\x1c-\x1f\x7f]")
+_IN_PATHS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _HIGH_RUNS = re.compile(rb"[\x80-\xff]+")
 _LONGEST_RUN = 2
 """Letters with accents seldom stand next to each other in languages written in Windows-1252. Longer runs of bytes above
@@ -87,6 +89,12 @@ def python_as_utf8(content: bytes) -> bytes:
 def is_plain_path(path: str) -> bool:
     """Whether a path can stand in a row: UTF-8 without control characters such as line breaks."""
     return path.isprintable() and not any("\ud800" <= character <= "\udfff" for character in path)
+
+
+def printable_path(path: str) -> str:
+    """Return a path as text in one line. Bytes that are not UTF-8 and control characters are escaped as `\\xff`."""
+    text = os.fsencode(path).decode("utf-8", "backslashreplace")
+    return text if text.isprintable() else _IN_PATHS.sub(lambda match: ascii(match[0])[1:-1], text)
 
 
 def _strictly(content: bytes, encoding: str) -> tuple[str, str] | None:

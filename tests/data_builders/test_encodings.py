@@ -174,7 +174,7 @@ def test_paths_with_control_characters_or_other_bytes_are_not_plain(path: str, p
     assert is_plain_path(path) == plain
 
 
-def test_the_texts_of_a_repository_are_decoded_and_odd_files_left_out(tmp_path: Path) -> None:
+def test_the_texts_of_a_repository_are_decoded_and_names_escaped(tmp_path: Path) -> None:
     pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:" + "0" * 64 + "\nsize 12345\n"
     files: dict[str, str | bytes] = {
         "a.py": TEXT.encode("cp1252"), "b.py": TEXT.replace("\n", "\r\n"), "c.py": b"\0\1", "d.py": pointer, "e\nf.py": TEXT,
@@ -182,7 +182,7 @@ def test_the_texts_of_a_repository_are_decoded_and_odd_files_left_out(tmp_path: 
     }  # fmt: skip
     write_files(tmp_path / "project", files)
     (repository,) = resolve([tmp_path / "project"])
-    assert read_texts(repository) == {"a.py": TEXT, "b.py": TEXT}
+    assert read_texts(repository) == dict.fromkeys(["a.py", "b.py", "caf\\xe9.py", "e\\nf.py"], TEXT)
 
 
 def test_names_with_line_breaks_and_other_bytes_are_shown_escaped(tmp_path: Path) -> None:
