@@ -23,7 +23,9 @@ from data_builders.cleaning.clean_files import redacted_path
 from data_builders.cleaning.clean_rows import Counts, clean_stream
 from data_builders.cleaning.filters import FilterSettings, drop_by_path, drop_by_text
 from data_builders.cleaning.licenses import LicensePolicy, file_license, license_of
+from data_builders.cleaning.redaction_settings import DEFAULT, RedactionSettings
 from data_builders.cleaning.secrets import redact
+from data_builders.cleaning.syntax_check import still_parses
 from data_builders.commit_messages import drop_by_message, names_of, subject_and_body
 from data_builders.fim import row_random
 from data_builders.parsing.code_blocks import fence
@@ -78,6 +80,8 @@ class CommitsSettings(Decontaminated):
     """Conditions on the commits that become rows."""
     licenses: LicensePolicy = LicensePolicy()
     """Rules that decide by license which code is kept."""
+    redaction: RedactionSettings = RedactionSettings()
+    """What is replaced in addition to secrets."""
 
 
 def drop_commit(commit: Commit, limits: CommitLimits, names: Collection[str] = ()) -> str:
@@ -151,6 +155,7 @@ class CommitRows:
     licenses: LicensePolicy
     seed: int
     filters: FilterSettings = field(default_factory=FilterSettings)
+    redaction: RedactionSettings = DEFAULT
 
     def __call__(self, batch: CommitBatch) -> tuple[list[dict[str, Any]], Counts]:
         rows: list[dict[str, Any]] = []
@@ -193,15 +198,19 @@ class CommitRows:
             versions, reason = self._versions(printable_path(change.path), pair)
             if reason:
                 return None, reason
-            files.append((redacted_path(change.path), *versions))
+            files.append((redacted_path(change.path, self.redaction), *versions))
         message = "\n\n".join(part for part in subject_and_body(commit.message, batch.names) if part)
         texts = [message, *(text for _, before, after, _ in files for text in (before, after))]
         # Redact all texts together, so that a password gets the same replacement in both versions.
-        redacted = redact(_SEPARATOR.join(texts), files[0][3])
+        redacted = redact(_SEPARATOR.join(texts), files[0][3], self.redaction)
         counts["redacted_in_history"].update(redacted.counts)
-        parts = [escape_special_text(part) for part in redacted.text.split(_SEPARATOR)]
+        parts = redacted.text.split(_SEPARATOR)
         if len(parts) != len(texts):
             return None, "unreadable"
+        languages = [language for _, _, _, language in files for _ in range(2)]
+        if not all(map(still_parses, texts[1:], parts[1:], languages)):
+            return None, "redaction_breaks_syntax"
+        parts = [escape_special_text(part) for part in parts]
         licenses = [file_license(versions[2]) or batch.license for versions in files]
         if not all(map(self.licenses.permits, licenses)):
             return None, "license"
@@ -299,7 +308,7 @@ def build_commits(settings: CommitsSettings, context: BuildContext) -> dict[str,
             )
         used = {
             "form": settings.form, "limits": settings.limits.model_dump(), "licenses": settings.licenses.model_dump(),
-            "seed": context.seed, "decontaminate": settings.benchmark_names(),
+            "seed": context.seed, "decontaminate": settings.benchmark_names(), "redaction": settings.redaction.model_dump(),
         }  # fmt: skip
         return clean_stream(
             _batches(repositories, settings.licenses),
@@ -310,6 +319,8 @@ def build_commits(settings: CommitsSettings, context: BuildContext) -> dict[str,
             redact=False,  # `CommitRows` has already redacted both versions of a file together
             workers=context.workers,
             decontaminator=settings.decontaminator(),
-            prepare=CommitRows(settings.form, settings.limits, settings.licenses, context.seed),
+            prepare=CommitRows(
+                settings.form, settings.limits, settings.licenses, context.seed, redaction=settings.redaction
+            ),
             report={"sources": [f"{repository.name} {repository.commit}" for repository in repositories]},
         )

@@ -29,6 +29,7 @@ from data_builders.cleaning.clean_files import (
 from data_builders.cleaning.duplicates import THRESHOLD, Duplicate, find_duplicates
 from data_builders.cleaning.filters import FilterSettings
 from data_builders.cleaning.licenses import LicensePolicy, license_of
+from data_builders.cleaning.redaction_settings import RedactionSettings
 from data_builders.parsing.languages import LANGUAGES
 from data_builders.repositories.sources import File, Repository, Sources, cloned, iterate_files
 from data_builders.shared_settings import Decontaminated
@@ -62,6 +63,8 @@ class CorpusSettings(Decontaminated):
     """Forms of a notebook that become rows: `script` (only the code), `structured` (all cells in order), or both."""
     redact: bool = True
     """Replace secrets and personal data."""
+    redaction: RedactionSettings = RedactionSettings()
+    """What is replaced in addition to secrets."""
     deduplicate: bool = True
     """Drop exact and near-duplicates across all sources."""
     threshold: Annotated[float, Field(gt=0, le=1)] = THRESHOLD
@@ -82,6 +85,7 @@ def build_corpus(settings: CorpusSettings, context: BuildContext) -> dict[str, A
         languages=frozenset(settings.languages),
         notebooks=tuple(settings.notebooks),
         redact=settings.redact,
+        redaction=settings.redaction,
         kind=settings.kind,
         decontaminator=settings.decontaminator(),
     )
@@ -112,6 +116,7 @@ def build_corpus(settings: CorpusSettings, context: BuildContext) -> dict[str, A
     used = {
         "languages": sorted(cleaning.languages), "filters": settings.filters.model_dump(),
         "licenses": settings.licenses.model_dump(), "notebooks": settings.notebooks, "redact": settings.redact,
+        "redaction": settings.redaction.model_dump(),
         "deduplicate": settings.deduplicate, "threshold": settings.threshold,
         "decontaminate": settings.benchmark_names(), "kind": settings.kind,
     }  # fmt: skip

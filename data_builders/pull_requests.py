@@ -19,6 +19,7 @@ from alignment.rows import reading as row_files
 from alignment.settings import Reference
 from data_builders.builder import BuildContext
 from data_builders.cleaning.clean_rows import clean_stream
+from data_builders.cleaning.redaction_settings import RedactionSettings
 from data_builders.shared_settings import Decontaminated
 from data_builders.storage.parallel import row_batches
 
@@ -38,6 +39,8 @@ class PullRequestsSettings(Decontaminated):
     """JSON or JSONL files in the format of `gh pr list --json ...` or of GitLab's REST interface."""
     repository: str = ""
     """Value of the column `repository`."""
+    redaction: RedactionSettings = RedactionSettings()
+    """What is replaced in addition to secrets."""
 
 
 def _records(path: Path) -> Iterator[dict[str, Any]]:
@@ -103,11 +106,16 @@ def build_pull_requests(settings: PullRequestsSettings, context: BuildContext) -
         row_batches(_rows(exports, settings.repository, left_out)),
         context.out,
         "Pull requests and issues",
-        {"repository": settings.repository, "decontaminate": settings.benchmark_names()},
+        {
+            "repository": settings.repository,
+            "decontaminate": settings.benchmark_names(),
+            "redaction": settings.redaction.model_dump(),
+        },
         kind="document",
         workers=context.workers,
         report={"left_out": left_out, "sources": [path.name for path in exports]},
         decontaminator=settings.decontaminator(),
+        redaction=settings.redaction,
     )
 
 

@@ -17,6 +17,7 @@ from data_builders.cleaning.decontamination import Decontaminator
 from data_builders.cleaning.duplicates import Fingerprint, fingerprints
 from data_builders.cleaning.filters import FilterSettings, drop_by_path, drop_by_text
 from data_builders.cleaning.licenses import LicensePolicy, file_license
+from data_builders.cleaning.redaction_settings import DEFAULT, RedactionSettings
 from data_builders.cleaning.secrets import redact
 from data_builders.cleaning.syntax_check import still_parses
 from data_builders.parsing.languages import detect
@@ -40,6 +41,7 @@ class CleanSettings:
     languages: frozenset[str]
     notebooks: tuple[str, ...]
     redact: bool
+    redaction: RedactionSettings
     kind: str
     decontaminator: Decontaminator | None
 
@@ -102,9 +104,9 @@ def cut_batches(repository: Repository, license: str, files: Iterable[tuple[File
 
 
 @lru_cache(maxsize=4096)
-def redacted_path(path: str) -> str:
+def redacted_path(path: str, settings: RedactionSettings = DEFAULT) -> str:
     """Return a path as text without secrets. Rows and reports contain this path, because a file name can be a token."""
-    return redact(printable_path(path)).text
+    return redact(printable_path(path), settings=settings).text
 
 
 def removal_record(repository: str, path: str, reason: str, size: int, detail: str = "") -> dict[str, Any]:
@@ -157,7 +159,7 @@ def _clean_file(settings: CleanSettings, batch: Batch, file: File, content: byte
             drop(reason)
             continue
         if settings.redact:
-            redacted = redact(form_text, form_language)
+            redacted = redact(form_text, form_language, settings.redaction)
             if not still_parses(form_text, redacted.text, form_language):
                 drop("redaction_breaks_syntax")
                 continue
@@ -171,7 +173,7 @@ def _clean_file(settings: CleanSettings, batch: Batch, file: File, content: byte
             cleaned.escaped += 1
         cleaned.rows.append({
             "text": form_text, "repository": batch.repository.name,
-            "path": redacted_path(file.path) if settings.redact else path, "commit": batch.repository.commit,
+            "path": redacted_path(file.path, settings.redaction) if settings.redact else path, "commit": batch.repository.commit,
             "language": form_language, "license": license, "kind": kind,
         })  # fmt: skip
     return None

@@ -22,7 +22,9 @@ from alignment.settings import Reference
 from data_builders.builder import BuildContext
 from data_builders.cleaning.decontamination import Decontaminator
 from data_builders.cleaning.duplicates import THRESHOLD, Fingerprint, find_duplicates, fingerprints
+from data_builders.cleaning.redaction_settings import DEFAULT, RedactionSettings
 from data_builders.cleaning.secrets import redact as redact_text
+from data_builders.cleaning.syntax_check import fenced_code_still_parses, still_parses
 from data_builders.shared_settings import Decontaminated
 from data_builders.storage.dataset import (
     SCHEMAS,
@@ -76,26 +78,37 @@ NAME_COLUMNS = ("path", "repository", "source", "name")
 token."""
 
 
-def redact_row(row: dict[str, Any], language: str = "") -> tuple[dict[str, Any], Counter[str]]:
+def redact_row(
+    row: dict[str, Any], language: str = "", settings: RedactionSettings = DEFAULT
+) -> tuple[dict[str, Any] | None, Counter[str]]:
     """Replace secrets and personal data in all texts and names of a row.
 
     Args:
         row: a row of any kind.
         language: language of the row's text, see `secrets.redact`.
+        settings: what is replaced.
 
     Returns:
-        The new row, and the number of replaced values by kind.
+        The new row, and the number of replaced values by kind. The row is None if code that parsed before (the column
+        `text` in the row's language, or code between fences) would not parse after the replacement.
     """
-    names = {key: redact_text(row[key]).text for key in NAME_COLUMNS if isinstance(row.get(key), str)}
+    names = {
+        key: redact_text(row[key], settings=settings).text for key in NAME_COLUMNS if isinstance(row.get(key), str)
+    }
     row = row | names
     texts: list[str] = []
     _map_strings(row, None, texts)
-    redacted = redact_text(SEPARATOR.join(texts), language)
+    redacted = redact_text(SEPARATOR.join(texts), language, settings)
     if not redacted.counts:
         return row, redacted.counts
     parts = redacted.text.split(SEPARATOR)
     assert len(parts) == len(texts)
-    return _map_strings(row, parts, []), redacted.counts
+    changed = _map_strings(row, parts, [])
+    text = row.get("text")
+    intact = not (language and isinstance(text, str)) or still_parses(text, changed["text"], language)
+    if not intact or not all(map(fenced_code_still_parses, texts, parts)):
+        return None, Counter()
+    return changed, redacted.counts
 
 
 Prepare = Callable[[Any], tuple[list[dict[str, Any]], Counts]]
@@ -107,6 +120,7 @@ class _State:
     prepare: Prepare | None
     decontaminator: Decontaminator | None
     redact: bool
+    redaction: RedactionSettings
 
 
 @dataclass
@@ -126,7 +140,11 @@ def _clean_item(state: _State, item: Any) -> _CleanBatch:
             removed[f"contaminated: {match.benchmark}: {match.rule}"] += 1
             continue
         if state.redact:
-            row, replaced = redact_row(row, str(row.get("language") or ""))
+            clean, replaced = redact_row(row, str(row.get("language") or ""), state.redaction)
+            if clean is None:
+                removed["redaction_breaks_syntax"] += 1
+                continue
+            row = clean
             redacted.update(replaced)
         rows.append(row)
     return _CleanBatch(rows, fingerprints(["\n".join(all_texts(row)) for row in rows]), removed, redacted, counts)
@@ -139,6 +157,8 @@ class CleanRowsSettings(Decontaminated):
     """Datasets of documents, conversations, preferences or tasks. All rows must be of the same kind."""
     redact: bool = True
     """Replace secrets and personal data."""
+    redaction: RedactionSettings = RedactionSettings()
+    """What is replaced in addition to secrets."""
     deduplicate: bool = True
     """Drop exact and near-duplicates."""
     threshold: Annotated[float, Field(gt=0, le=1)] = THRESHOLD
@@ -148,8 +168,8 @@ class CleanRowsSettings(Decontaminated):
 def build_clean(settings: CleanRowsSettings, context: BuildContext) -> dict[str, Any]:
     """Remove benchmark texts, secrets and duplicates from rows of one kind."""
     inputs = [path.path() for path in settings.inputs]
-    used = {"decontaminate": settings.benchmark_names(), "redact": settings.redact, "deduplicate": settings.deduplicate,
-            "threshold": settings.threshold}  # fmt: skip
+    used = {"decontaminate": settings.benchmark_names(), "redact": settings.redact,
+            "redaction": settings.redaction.model_dump(), "deduplicate": settings.deduplicate, "threshold": settings.threshold}  # fmt: skip
     return clean_stream(
         row_batches(read_datasets(inputs)),
         context.out,
@@ -157,6 +177,7 @@ def build_clean(settings: CleanRowsSettings, context: BuildContext) -> dict[str,
         used,
         decontaminator=settings.decontaminator(),
         redact=settings.redact,
+        redaction=settings.redaction,
         deduplicate=settings.deduplicate,
         threshold=settings.threshold,
         workers=context.workers,
@@ -172,6 +193,7 @@ def clean_stream(
     *,
     decontaminator: Decontaminator | None = None,
     redact: bool = True,
+    redaction: RedactionSettings = DEFAULT,
     deduplicate: bool = True,
     threshold: float = THRESHOLD,
     workers: int = 1,
@@ -188,6 +210,7 @@ def clean_stream(
         settings: settings of the builder, for the dataset card.
         decontaminator: drops rows that contain benchmark texts.
         redact: whether to replace secrets and personal data.
+        redaction: what is replaced in addition to secrets.
         deduplicate: whether to drop exact and near-duplicates.
         threshold: two rows are duplicates if the Jaccard similarity of their 5-grams is at least this number.
         workers: number of processes.
@@ -205,7 +228,7 @@ def clean_stream(
     progress = Progress(title, unit="rows")
     read = 0
     with RowStore(out / "rows.tmp") as store, FingerprintStore(out) as prints:
-        state = _State(prepare, decontaminator, redact)
+        state = _State(prepare, decontaminator, redact, redaction)
         for batch in ordered_map(_clean_item, items, argument=state, workers=workers):
             for row in batch.rows:
                 row = storable(row)

@@ -1,12 +1,13 @@
 """Find secrets and personal data in a text and replace them so that the text still parses.
 
 The module finds private keys, tokens of known formats, values that are assigned to names such as `password` or
-`api_key`, credentials in URLs and connection strings, random-looking strings, e-mail addresses and public IP addresses.
+`api_key`, passwords in calls, commands and tables, credentials in URLs and connection strings, random-looking strings,
+e-mail addresses, telephone numbers, bank accounts, cards and public IP addresses; on request also internal host names.
 Within a file, a value always gets the same replacement, for example `REDACTED_PASSWORD_1`. The values are never printed
 or stored. Reports only count the values of each kind.
 
-The module does not find names of people, telephone numbers, postal addresses, or weak passwords in prose without a
-word like "password" next to the value.
+The module does not find names of people, postal addresses, or weak passwords in prose without a word like "password"
+next to the value.
 """
 
 from __future__ import annotations
@@ -15,28 +16,28 @@ import re
 from collections import Counter
 from dataclasses import dataclass
 
-import numpy as np
-
 from data_builders.cleaning import secret_patterns as patterns
+from data_builders.cleaning.command_secrets import COMMANDS
+from data_builders.cleaning.credential_calls import CALLS
+from data_builders.cleaning.credential_tables import tabled_secrets
+from data_builders.cleaning.email_addresses import emails
 from data_builders.cleaning.findings import Finding
-from data_builders.cleaning.personal_data import account_numbers, emails, ip_addresses
-from data_builders.cleaning.secret_values import assigned_values, is_placeholder, random_strings
+from data_builders.cleaning.key_material import private_keys
+from data_builders.cleaning.network_addresses import internal_hosts, ip_addresses
+from data_builders.cleaning.personal_data import account_numbers, phone_numbers
+from data_builders.cleaning.placeholders import is_placeholder
+from data_builders.cleaning.redaction_settings import DEFAULT, RedactionSettings
+from data_builders.cleaning.secret_contexts import CONTEXTS
+from data_builders.cleaning.secret_values import CONFIGURATION, assigned_values, random_strings
+from data_builders.cleaning.text_index import TextIndex
+from data_builders.cleaning.token_formats import TOKENS
 
 _ESCAPE = re.compile(r"\\[nrt]")
 _IDENTIFIER = re.compile(r"[a-z]+(?:_[a-z]+)*_?\d{0,3}")
 """Matches values that could be the name of a variable in another place of the file."""
 _REPLACED = re.compile(r"REDACTED_[A-Z_]+_\d+")
-_RUN_TABLE = np.zeros(256, dtype=np.int8)
-_RUN_TABLE[list(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-")] = 1
-_TELLING_TABLE = np.zeros(256, dtype=np.int8)
-_TELLING_TABLE[list(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789")] = 1
-_PERSONAL = frozenset({"EMAIL", "IP_ADDRESS", "IPV6_ADDRESS", "IBAN", "CARD"})
 _DOCUMENTATION = ("192.0.2", "198.51.100", "203.0.113")
 """Address blocks that are reserved for documentation (RFC 5737)."""
-_TOKEN_HINTS, _CONTEXT_HINTS = (
-    [(hint, number) for number, (_, hints, _) in enumerate(group) for hint in hints]
-    for group in (patterns.TOKENS, patterns.CONTEXTS)
-)
 
 
 @dataclass(frozen=True)
@@ -48,14 +49,15 @@ class Redacted:
     """Number of replaced values by kind."""
 
 
-def redact(text: str, language: str = "") -> Redacted:
+def redact(text: str, language: str = "", settings: RedactionSettings = DEFAULT) -> Redacted:
     """Replace all secrets and personal data in a text.
 
     Args:
         text: a text of any kind.
         language: language of the text. In configuration languages and shell, values without quotes are searched too.
+        settings: what is replaced.
     """
-    findings = find_secrets(text, language)
+    findings = find_secrets(text, language, settings)
     counts: Counter[str] = Counter()
     if not findings:
         return Redacted(text, counts)
@@ -66,7 +68,7 @@ def redact(text: str, language: str = "") -> Redacted:
         value = text[finding.start : finding.end]
         if value not in names:
             numbers[finding.kind] += 1
-            names[value] = _replacement(finding.kind, numbers[finding.kind])
+            names[value] = _replacement(finding.kind, numbers[finding.kind], value)
         counts[finding.kind] += 1
         parts += [text[position : finding.start], names[value]]
         position = finding.end
@@ -74,14 +76,19 @@ def redact(text: str, language: str = "") -> Redacted:
     return Redacted(_replace_elsewhere("".join(parts), names), counts)
 
 
-def _replacement(kind: str, number: int) -> str:
+def _replacement(kind: str, number: int, value: str) -> str:
+    """Return the replacement of a value: of the same form, so that the text around it stays valid."""
     if kind == "EMAIL":
-        return f"person{number}@example.com"
+        return f"person{number}{'%40' if '%40' in value and '@' not in value else '@'}example.com"
     if kind == "IP_ADDRESS":
         block, host = divmod(number - 1, 254)
         return f"{_DOCUMENTATION[block % 3]}.{host + 1}"
     if kind == "IPV6_ADDRESS":
         return f"2001:db8::{number:x}"
+    if kind == "HOST":
+        return f"host{number}.example.com"
+    if kind == "PHONE":
+        return f"+1 555 01{number:05d}"
     if kind == "CARD":
         return f"1{number:015d}"  # digits, because the value may be a number
     return f"REDACTED_{kind}_{number}"
@@ -97,36 +104,38 @@ def _replace_elsewhere(text: str, names: dict[str, str]) -> str:
             and not value.isdigit()
             and "\n" not in value
         )
-        if unusual and value in text and "@" not in name and not name[0].isdigit():
+        if unusual and value in text and name.startswith("REDACTED_"):
             text = re.sub(rf"(?<![A-Za-z0-9]){re.escape(value)}(?![A-Za-z0-9])", name, text)
     return text
 
 
-def find_secrets(text: str, language: str = "") -> list[Finding]:
+def find_secrets(text: str, language: str = "", settings: RedactionSettings = DEFAULT) -> list[Finding]:
     """Find secrets and personal data.
 
     Args:
         text: a text of any kind.
         language: language of the text, see `redact`.
+        settings: what is searched.
 
     Returns:
         Findings in the order of the text, without overlap. Of overlapping findings, only the first is returned. Of
         findings that start at the same place, only the longest is returned.
     """
-    text = _masked(text)
-    findings: list[Finding] = []
-    if "PRIVATE KEY" in text or "Private-Lines" in text:
-        findings += _private_keys(text)
-    runs = _runs(text)
-    around_runs = "\n".join(text[max(0, start - 8) : end + 10] for start, end in runs)
-    groups = ((patterns.TOKENS, _TOKEN_HINTS, around_runs), (patterns.CONTEXTS, _CONTEXT_HINTS, text))
-    for group, hints, searched in groups:
-        for number in sorted({number for hint, number in hints if hint in searched}):
-            kind, _, pattern = group[number]
-            findings += _matches(kind, pattern, text)
-    findings += [*assigned_values(text, language), *random_strings(text, language, runs)]
-    findings += [*emails(text), *ip_addresses(text), *account_numbers(text)]
-    return _disjoint(findings + _continued(text, findings))
+    index = TextIndex(_masked(text))
+    text = index.text
+    around_runs = "\n".join(text[max(0, start - 8) : end + 10] for start, end in index.runs)
+    findings = [
+        *private_keys(index), *TOKENS.find(index, around_runs), *CONTEXTS.find(index), *CALLS.find(index),
+        *COMMANDS.find(index), *tabled_secrets(index, language in CONFIGURATION),
+        *assigned_values(index, language), *random_strings(index, language),
+    ]  # fmt: skip
+    findings += _continued(text, findings)
+    findings += [*emails(index), *ip_addresses(index), *account_numbers(index)]
+    if settings.phone_numbers:
+        findings += phone_numbers(index)
+    if settings.internal_hosts:
+        findings += internal_hosts(index, settings.internal_hosts)
+    return _disjoint(findings)
 
 
 def _continued(text: str, findings: list[Finding]) -> list[Finding]:
@@ -135,37 +144,12 @@ def _continued(text: str, findings: list[Finding]) -> list[Finding]:
     """
     parts = []
     for finding in findings:
-        if finding.kind in _PERSONAL:
-            continue
         while match := patterns.CONTINUED.match(text, finding.end):
             if not any(char.isdigit() for char in match.group(1)) or is_placeholder(match.group(1)):
                 break
             finding = Finding(*match.span(1), finding.kind)
             parts.append(finding)
     return parts
-
-
-def _matches(kind: str, pattern: re.Pattern[str], text: str) -> list[Finding]:
-    group = 1 if pattern.groups else 0
-    return [
-        Finding(match.start(group), match.end(group), kind)
-        for match in pattern.finditer(text)
-        if not is_placeholder(match.group(group))
-    ]
-
-
-def _runs(text: str) -> list[tuple[int, int]]:
-    """Find the places where tokens can be: runs of at least 16 characters `[A-Za-z0-9_-]` with a digit or a capital."""
-    codes = np.frombuffer(text.encode("ascii", "replace"), dtype=np.uint8)
-    inside = np.zeros(len(codes) + 2, dtype=np.int8)
-    inside[1:-1] = _RUN_TABLE[codes]
-    edges = np.diff(inside)
-    starts, ends = np.flatnonzero(edges == 1), np.flatnonzero(edges == -1)
-    long = ends - starts >= 16
-    starts, ends = starts[long], ends[long]
-    telling_before = np.concatenate([[0], np.cumsum(_TELLING_TABLE[codes], dtype=np.int64)])
-    telling = telling_before[ends] > telling_before[starts]
-    return list(zip(starts[telling].tolist(), ends[telling].tolist(), strict=True))
 
 
 def _masked(text: str) -> str:
@@ -186,27 +170,3 @@ def _disjoint(findings: list[Finding]) -> list[Finding]:
         if not disjoint or finding.start >= disjoint[-1].end:
             disjoint.append(finding)
     return disjoint
-
-
-def _private_keys(text: str) -> list[Finding]:
-    """Find the base64 runs inside private keys. Quotes, escapes and line breaks are not part of the findings."""
-    findings = []
-    for pattern in (patterns.PRIVATE_KEY, patterns.PUTTY_KEY):
-        for match in pattern.finditer(text):
-            runs, position = [], match.end()
-            while run := patterns.KEY_RUN.match(text, _after_gap(text, position)):
-                runs.append(run)
-                position = run.end()
-            if any(_is_key_line(run.group()) for run in runs):
-                findings += [Finding(*run.span(), "PRIVATE_KEY") for run in runs]
-    return findings
-
-
-def _after_gap(text: str, position: int) -> int:
-    gap = patterns.KEY_GAP.match(text, position)
-    return gap.end() if gap else position
-
-
-def _is_key_line(run: str) -> bool:
-    """Whether a run of base64 characters is a line of a key instead of a word that follows the header of a key."""
-    return len(run) >= 40 or (len(run) >= 16 and any(char.isdigit() for char in run) and run.lower() != run)

@@ -10,6 +10,7 @@ from typing import Any
 from alignment.evaluation.answer_forms import AnswerForm
 from data_builders.cleaning.held_out import HELD_OUT_COLUMN
 from data_builders.cleaning.secrets import redact
+from data_builders.cleaning.syntax_check import fenced_code_still_parses, still_parses
 
 ASKED = {
     "function": "Answer with the whole function in one {language} block.",
@@ -69,12 +70,13 @@ CONTEXT_COLUMNS = ("prompt", "prefix", "suffix")
 def without_secrets(rows: Iterable[dict[str, Any]], left_out: Counter[str]) -> tuple[list[dict[str, Any]], int]:
     """Redact secrets and personal data in the context of task rows.
 
-    A row is left out if the masked body contains a secret, because no answer could equal the redacted body. The column
-    `tests` is not changed, because models do not see it.
+    A row is left out if the masked body contains a secret, because no answer could equal the redacted body, or if code
+    that parsed before would not parse after the replacement. The column `tests` is not changed, because models do not
+    see it.
 
     Args:
         rows: task rows.
-        left_out: counter of omitted rows; the reason is `secret_in_body`.
+        left_out: counter of omitted rows; the reasons are `secret_in_body` and `redaction_breaks_syntax`.
 
     Returns:
         The rows that are kept, and the number of rows in which something was replaced.
@@ -85,6 +87,18 @@ def without_secrets(rows: Iterable[dict[str, Any]], left_out: Counter[str]) -> t
             left_out["secret_in_body"] += 1
             continue
         contexts = {key: redact(row[key], row["language"]) for key in CONTEXT_COLUMNS if row.get(key)}
+        changed = row | {key: context.text for key, context in contexts.items()}
+        if not _is_intact(row, changed):
+            left_out["redaction_breaks_syntax"] += 1
+            continue
         redacted += any(context.counts for context in contexts.values())
-        clean.append(row | {key: context.text for key, context in contexts.items()})
+        clean.append(changed)
     return clean, redacted
+
+
+def _is_intact(before: dict[str, Any], after: dict[str, Any]) -> bool:
+    """Whether the code of a task row still parses: code between fences, and the file around a masked body."""
+    files = ["".join(row.get(key) or "" for key in ("prefix", "middle", "suffix")) for row in (before, after)]
+    return still_parses(files[0], files[1], before["language"]) and fenced_code_still_parses(
+        before.get("prompt") or "", after.get("prompt") or ""
+    )
