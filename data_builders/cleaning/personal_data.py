@@ -111,7 +111,8 @@ def phone_numbers(index: TextIndex) -> list[Finding]:
 
     An international number needs separators between its digits, or a word such as `phone` in its line.
     """
-    text, findings = index.text, []
+    text = index.text
+    findings: list[Finding] = []
     codes, digits = index.codes, index.digits
     if len(codes) < 8:
         return findings
