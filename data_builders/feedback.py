@@ -92,7 +92,11 @@ def build_feedback(settings: FeedbackSettings, context: BuildContext) -> dict[st
                 counts["contaminated"] += 1
                 continue
             if settings.redact:
-                row, replaced = redact_row(row, row.get("language", ""))
+                clean, replaced = redact_row(row, row.get("language", ""))
+                if clean is None:
+                    counts["redaction_breaks_syntax"] += 1
+                    continue
+                row = clean
                 counts.update(["redacted"] if replaced else [])
             splits[split].append(row)
     labels = Counter(

@@ -65,7 +65,9 @@ def test_clean_drops_a_row_whose_code_would_break(monkeypatch: pytest.MonkeyPatc
     assert redact_row(answer)[0] is None
     rows = tmp_path / "rows.jsonl"
     rows.write_text("\n".join(json.dumps(row) for row in (document, document | {"text": "x = 1\n"})))
-    report = build_clean(CleanRowsSettings(inputs=[str(rows)]), BuildContext(out=tmp_path / "out", seed=0, workers=1))
+    report = build_clean(
+        CleanRowsSettings.model_validate({"inputs": [str(rows)]}), BuildContext(out=tmp_path / "out", seed=0, workers=1)
+    )
     assert report["removed"] == {"redaction_breaks_syntax": 1}
     assert report["rows"] == 1
 
@@ -76,7 +78,7 @@ def test_the_corpus_drops_a_file_that_would_break(monkeypatch: pytest.MonkeyPatc
     source.mkdir()
     (source / "LICENSE").write_text("MIT License\n\nPermission is hereby granted, free of charge, to any person")
     (source / "a.py").write_text(CODE * 3)
-    settings = CorpusSettings(sources=[{"path": str(source), "license": "MIT"}])
+    settings = CorpusSettings.model_validate({"sources": [{"path": str(source), "license": "MIT"}]})
     report = build_corpus(settings, BuildContext(out=tmp_path / "out", seed=0, workers=1))
     assert report["removed"]["redaction_breaks_syntax"] == 1
 
