@@ -5,8 +5,13 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+EXTRAS := gguf,syntax,math,serve,scale
+WHEELHOUSE := build/wheelhouse
+# `make setup CUDA=1` installs torch with CUDA on a machine that has no NVIDIA GPU.
+CUDA ?=
 
-.PHONY: setup quickstart test test-all realmodel lint docs clean
+.PHONY: setup quickstart test test-all realmodel lint docs wheelhouse clean
 
 quickstart: setup
 	$(BIN)/accelerate launch --quiet --config_file accelerate_configs/cpu.yaml recipes/run.py recipes/quickstart.yaml
@@ -33,6 +38,15 @@ lint: setup
 docs: setup
 	$(BIN)/mkdocs build --strict
 
+# Wheels of everything that `make setup` and the engines of GPTQ and AWQ install, for machines without a package index, and for
+# deploy/Dockerfile. See docs/closed-networks.md.
+wheelhouse: setup
+	mkdir -p $(WHEELHOUSE)
+	cp constraints.txt $(WHEELHOUSE)/
+	$(PIP) wheel --constraint constraints.txt --find-links $(WHEELHOUSE) --wheel-dir $(WHEELHOUSE) \
+		pip setuptools wheel torch '.[$(EXTRAS),dev]'
+	$(BIN)/python -m alignment.export.engine_environment --wheels $(WHEELHOUSE)
+
 setup: $(READY)
 
 # torch comes first, so that packages that build against it find this version.
@@ -41,10 +55,11 @@ $(READY): pyproject.toml constraints.txt
 		echo "error: $(PYTHON) is not Python 3.11 ($$($(PYTHON) --version 2>&1)): install Python 3.11, or name it:" \
 		"make $(MAKECMDGOALS) PYTHON=/path/to/python3.11" >&2; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt pip setuptools wheel
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
-		--no-build-isolation --editable '.[gguf,syntax,math,serve,scale,dev]'
+	$(PIP) install --constraint constraints.txt pip setuptools wheel
+	test -n "$(CUDA)" || $(PIP) install --dry-run --report - --constraint constraints.txt torch \
+		| $(BIN)/python deploy/torch_build.py
+	$(PIP) install --constraint constraints.txt torch
+	$(PIP) install --constraint constraints.txt --no-build-isolation --editable '.[$(EXTRAS),dev]'
 	touch $(READY)
 
 clean:

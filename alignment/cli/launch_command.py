@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 ROOT = PACKAGE.parent if is_checkout() else Path.cwd()
 """Where jobs run: the checkout, or the current folder if the package is installed."""
 
-ONLY_FOR = {"slurm": ("partition", "account"), "kubernetes": ("image", "claim", "namespace")}
+KUBERNETES_OPTIONS = ("image", "claim", "namespace", "cpus", "memory", "run_as", "secret", "user_namespaces")
+ONLY_FOR = {"slurm": ("partition", "account"), "kubernetes": KUBERNETES_OPTIONS}
 """Options that apply to only one kind of cluster."""
 
 
@@ -56,6 +57,24 @@ def add(commands: Commands) -> None:
     parser.add_argument(
         "--mount", default="/workspace", help="Kubernetes: where the volume is mounted (default: /workspace)"
     )
+    parser.add_argument("--cpus", type=int, help="Kubernetes: CPU cores of a pod (default: 8 for each process)")
+    parser.add_argument(
+        "--memory", help="Kubernetes: memory of a pod (default: 64Gi for each process on a GPU, 16Gi for each on CPUs)"
+    )
+    parser.add_argument(
+        "--run-as",
+        type=int,
+        help="Kubernetes: user and group of the processes, for whom the volume must be writable (default: 10001)",
+    )
+    parser.add_argument(
+        "--secret", help="Kubernetes: a Secret with the keys ALIGN_TOKEN, WANDB_API_KEY and HF_TOKEN, or some of them"
+    )
+    parser.add_argument(
+        "--user-namespaces",
+        action="store_true",
+        help="Kubernetes: let the sandbox create user namespaces in the pods (no seccomp or AppArmor profile); without it use "
+        "a grading service",
+    )
 
 
 def _launch(arguments: argparse.Namespace) -> int:
@@ -77,6 +96,7 @@ def launch_lines(recipe: Recipe, arguments: argparse.Namespace) -> list[str]:
         ValueError: an option does not belong to the kind of cluster, or the recipe can't be launched on these nodes.
     """
     from alignment.launch.cluster import (
+        IMAGE_USER,
         Cluster,
         accelerate_config,
         kubernetes_manifests,
@@ -98,9 +118,14 @@ def launch_lines(recipe: Recipe, arguments: argparse.Namespace) -> list[str]:
         claim=arguments.claim,
         namespace=arguments.namespace,
         mount=arguments.mount,
+        cpus=arguments.cpus,
+        memory=arguments.memory,
+        run_as=IMAGE_USER if arguments.run_as is None else arguments.run_as,
+        secret=arguments.secret,
+        user_namespaces=arguments.user_namespaces,
     )
     foreign = [name for kind, names in ONLY_FOR.items() if kind != arguments.cluster for name in names]
-    if given := [f"--{name}" for name in foreign if getattr(arguments, name)]:
+    if given := [f"--{name.replace('_', '-')}" for name in foreign if getattr(arguments, name)]:
         raise ValueError(f"{', '.join(given)}: not used with --{arguments.cluster}; remove it")
     if arguments.out is not None:
         files = write_launch_files(recipe, arguments.recipe, cluster, arguments.cluster, arguments.out, ROOT)

@@ -1,7 +1,8 @@
-"""`align sandbox serve`: grade programs for other machines, over HTTP.
+"""`align sandbox`: grade programs for other machines, over HTTP, or write Kubernetes manifests of such a service.
 
 align sandbox serve                                  for this machine only
 ALIGN_TOKEN=... align sandbox serve --host 0.0.0.0   for other machines; their recipes have `sandbox: http://host:8711`
+align sandbox manifests --image I --secret S         manifests of a service; recipes have `sandbox: http://align-grading:8711`
 """
 
 from __future__ import annotations
@@ -40,6 +41,24 @@ def add(commands: Commands) -> None:
     )
     add_consent(serve)
     serve.set_defaults(handler=_serve)
+    manifests = add_command(actions, "manifests", "Print Kubernetes manifests of a grading service.")
+    manifests.add_argument("--image", required=True, help="container image with the toolkit's packages")
+    manifests.add_argument(
+        "--secret", required=True, help="name of a Secret that has the service's token under the key ALIGN_TOKEN"
+    )
+    manifests.add_argument("--namespace", help="the namespace")
+    manifests.add_argument("--replicas", type=int, default=1, help="number of pods (default: 1)")
+    manifests.add_argument("--cpus", type=int, default=8, help="CPU cores of a pod, and programs at a time (default: 8)")
+    manifests.add_argument("--memory", default="16Gi", help="memory of a pod (default: 16Gi)")
+    manifests.add_argument(
+        "--run-as", type=int, help="user and group of the processes (default: that of the toolkit's image, 10001)"
+    )
+    manifests.add_argument(
+        "--weaker",
+        action="store_true",
+        help="keep the cluster's default seccomp and AppArmor profiles: programs run without namespaces",
+    )
+    manifests.set_defaults(handler=_manifests)
 
 
 def _serve(arguments: argparse.Namespace) -> int:
@@ -71,4 +90,22 @@ def _serve(arguments: argparse.Namespace) -> int:
     grader = Grader(arguments.workers, allow_weaker=arguments.allow_weaker_sandbox, hidden=tuple(arguments.hide))
     with grader:
         serve(grader, host=arguments.host, port=arguments.port, queue=arguments.queue, ready=ready)
+    return 0
+
+
+def _manifests(arguments: argparse.Namespace) -> int:
+    from alignment.launch.cluster import IMAGE_USER
+    from alignment.launch.grading_manifests import GradingService, grading_manifests
+
+    service = GradingService(
+        image=arguments.image,
+        secret=arguments.secret,
+        namespace=arguments.namespace,
+        replicas=arguments.replicas,
+        cpus=arguments.cpus,
+        memory=arguments.memory,
+        run_as=IMAGE_USER if arguments.run_as is None else arguments.run_as,
+        weaker=arguments.weaker,
+    )
+    print(grading_manifests(service), end="")
     return 0

@@ -1,6 +1,7 @@
 """Make virtual environments for the engines of GPTQ and AWQ, each on first use.
 
-    python -m alignment.export.engine_environment [ENGINE]     make an environment now, for example before going offline
+    python -m alignment.export.engine_environment [ENGINE]           make an environment now, for example before going offline
+    python -m alignment.export.engine_environment --wheels FOLDER    write the wheels of all engines to a folder
 
 The engines need other versions of transformers or torch than the training stack. Each engine gets a virtual environment
 in the user's cache. That environment also sees the packages of the running environment, with lower priority, so that
@@ -126,13 +127,34 @@ def _make(engine: EngineEnvironment, folder: Path, python: Path) -> None:
         done = subprocess.run(command, capture_output=True, text=True, errors="replace")
         if done.returncode != 0:
             shutil.rmtree(folder, ignore_errors=True)
-            lines = [line for line in (done.stderr or done.stdout).splitlines() if line.lower().startswith("error")]
-            reason = lines[0] if lines else (done.stderr or done.stdout).strip()[-300:] or "no reason given"
             raise ValueError(
-                f"GPTQ and AWQ need {engine.pins[0]}, and an environment with it could not be made in {folder}: {reason}. "
-                f"On a machine with network access, run: python -m alignment.export.engine_environment {engine.name}"
+                f"GPTQ and AWQ need {engine.pins[0]}, and an environment with it could not be made in {folder}: "
+                f"{_reason(done)}. Without a package index, set PIP_NO_INDEX=1 and PIP_FIND_LINKS to the folder that `make "
+                f"wheelhouse` wrote, and run: python -m alignment.export.engine_environment {engine.name}"
             )
     (folder / _COMPLETE).write_text("\n".join(engine.pins) + "\n", encoding="utf-8")
+
+
+def write_wheels(folder: Path) -> None:
+    """Write the wheels of all engines to a folder, from which pip makes the environments without a package index.
+
+    Raises:
+        ValueError: a wheel can't be had or built.
+    """
+    torch = f"torch=={importlib.metadata.version('torch')}"
+    for engine in ENGINES.values():
+        logger.info(f"collecting the wheels of {engine.pins[0]} in {folder} ...")
+        command = [sys.executable, "-m", "pip", "wheel", "--disable-pip-version-check", "--wheel-dir", str(folder)]
+        command += ["--find-links", str(folder), *([torch] if engine.resolve else ["--no-deps"]), *engine.pins]
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace")
+        if done.returncode != 0:
+            raise ValueError(f"the wheels of {engine.pins[0]} can't be collected: {_reason(done)}")
+
+
+def _reason(done: subprocess.CompletedProcess[str]) -> str:
+    """Return the first error that pip printed, or the end of what it printed."""
+    lines = [line for line in (done.stderr or done.stdout).splitlines() if line.lower().startswith("error")]
+    return lines[0] if lines else (done.stderr or done.stdout).strip()[-300:] or "no reason given"
 
 
 def _inherited() -> list[str]:
@@ -148,14 +170,18 @@ def _lock(folder: Path) -> Iterator[None]:
 
 
 def main() -> int:
-    """Make the environment of the engine that the command line names (default: llm-compressor)."""
+    """Make the environment of the engine that the command line names (default: llm-compressor), or write wheels."""
     configure()
     name = sys.argv[1] if len(sys.argv) > 1 else "llm-compressor"
-    if name not in ENGINES:
+    wheels = Path(sys.argv[2]) if name == "--wheels" and len(sys.argv) == 3 else None
+    if wheels is None and name not in ENGINES:
         print(f"error: there is no engine {name!r}; choose from {', '.join(ENGINES)}", file=sys.stderr)
         return 2
     try:
-        print(engine_python(name))
+        if wheels is not None:
+            write_wheels(wheels)
+        else:
+            print(engine_python(name))
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

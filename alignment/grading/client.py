@@ -32,6 +32,8 @@ from alignment.sandbox.slot import SandboxUnavailable
 SCHEMES = ("http://", "https://")
 TOKEN = "ALIGN_TOKEN"
 """Name of the environment variable that contains the token of the service."""
+PORT = 8711
+"""The service's port, unless another is given."""
 ATTEMPTS = 8
 """Largest number of requests for one program that fail. If all fail, the verdict is an infrastructure error. Answers with
 status 429 (the queue is full) do not count."""

@@ -37,7 +37,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from alignment.grading.client import MAX_DEADLINE, TOKEN
+from alignment.grading.client import MAX_DEADLINE, PORT, TOKEN
 from alignment.grading.grader import Grader
 from alignment.grading.task import TaskRow
 from alignment.grading.verdict import Verdict, failed
@@ -292,7 +292,7 @@ def serve(
     grader: Grader,
     *,
     host: str = "127.0.0.1",
-    port: int = 8711,
+    port: int = PORT,
     queue: int = 256,
     token: str | None = None,
     ready: Callable[[int], None] | None = None,

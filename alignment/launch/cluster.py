@@ -25,6 +25,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from alignment.installation import is_checkout, shipped
 from alignment.processes import REQUEUE_CODE
 from alignment.recipe import Recipe, launch_file
+from data_builders.cleaning.secrets import find_secrets
 
 ClusterKind = Literal["slurm", "kubernetes"]
 PORT = 29_500
@@ -32,15 +33,21 @@ PORT = 29_500
 GRACE_SECONDS = 180
 """Seconds between the stop signal and the end of a job. In this time training ends its step and saves a checkpoint."""
 
-_TEMPLATES = Environment(
+IMAGE_USER = 10001
+"""User and group of the image that `deploy/Dockerfile` builds."""
+SECRET_VARIABLES = ("ALIGN_TOKEN", "WANDB_API_KEY", "HF_TOKEN")
+"""Environment variables that a pod reads from a Secret: the token of a grading service, and the keys of W&B and the hub."""
+_MEMORY_GIB, _CPU_MEMORY_GIB = 64, 16
+
+TEMPLATES = Environment(
     loader=FileSystemLoader(Path(__file__).parent / "templates"),
     undefined=StrictUndefined,
     trim_blocks=True,
     lstrip_blocks=True,
     keep_trailing_newline=True,
 )
-_TEMPLATES.filters["shell_quote"] = shlex.quote
-_TEMPLATES.filters["yaml_string"] = lambda text: json.dumps(text, ensure_ascii=False)  # JSON strings are YAML strings
+TEMPLATES.filters["shell_quote"] = shlex.quote
+TEMPLATES.filters["yaml_string"] = lambda text: json.dumps(text, ensure_ascii=False)  # JSON strings are YAML strings
 
 
 @dataclass(frozen=True)
@@ -69,6 +76,16 @@ class Cluster:
     namespace: str | None = None
     mount: str = "/workspace"
     """Path at which the shared volume is mounted. The root of the volume is the checkout."""
+    cpus: int | None = None
+    """CPU cores of a pod. By default `cpus_per_gpu` for each process."""
+    memory: str | None = None
+    """Memory of a pod, for example `512Gi`. By default 64 GiB for each process on a GPU, and 16 GiB for each on CPUs."""
+    run_as: int = IMAGE_USER
+    """User and group of the processes in a pod. The shared volume must be writable for them."""
+    secret: str | None = None
+    """Name of a Secret whose keys are variables of `SECRET_VARIABLES`."""
+    user_namespaces: bool = False
+    """Whether the sandbox may create user namespaces in the pods of training, which the default profiles refuse."""
 
 
 def processes_per_node(recipe: Recipe, cluster: Cluster) -> int:
@@ -136,7 +153,16 @@ def launch_command(recipe_file: str, accelerate: str, cluster: Cluster, *, rank:
         rank: index of the node. `rank`, `head` and `port` may be shell variables.
         head: host name of the first node.
         port: port of the rendezvous.
+
+    Raises:
+        ValueError: an override contains a secret, which the command line would show.
     """
+    for override in cluster.overrides:
+        if find_secrets(override):
+            raise ValueError(
+                f"--set {override.partition('=')[0]} looks like a secret, and everybody who may see jobs can read their command "
+                "lines: put it into the environment (Kubernetes: --secret), and leave it out here"
+            )
     options = [item for override in cluster.overrides for item in ("--set", override)]
     words = [cluster.python, "-m", "alignment.launch.accelerate_launcher", "--config_file", accelerate]
     line = " ".join(shlex.quote(word) for word in words)
@@ -158,7 +184,7 @@ def slurm_script(recipe: Recipe, recipe_file: str, accelerate: str, cluster: Clu
         cluster: the nodes.
         root: the checkout, on a file system that all nodes share.
     """
-    return _TEMPLATES.get_template("slurm.sh.jinja").render(
+    return TEMPLATES.get_template("slurm.sh.jinja").render(
         name=_label(recipe.name),
         cluster=cluster,
         processes=processes_per_node(recipe, cluster),
@@ -184,16 +210,23 @@ def kubernetes_manifests(recipe: Recipe, recipe_file: str, cluster: Cluster) -> 
     """
     if not cluster.image or not cluster.claim:
         raise ValueError("--kubernetes needs --image (with the toolkit's packages) and --claim (a shared volume)")
-    name = _label(recipe.name)
+    if cluster.cpus is not None and cluster.cpus < 1:
+        raise ValueError("--cpus must be at least 1")
+    check_pod(cluster.run_as, cluster.memory)
+    name, gpu = _label(recipe.name), not _launch_settings(recipe).get("use_cpu")
+    processes = processes_per_node(recipe, cluster)
     command = launch_command(
         recipe_file, "/etc/align/accelerate.yaml", cluster,
         rank="$JOB_COMPLETION_INDEX", head=f"{name}-0.{name}", port=str(PORT),
     )  # fmt: skip
-    return _TEMPLATES.get_template("kubernetes.yaml.jinja").render(
+    return TEMPLATES.get_template("kubernetes.yaml.jinja").render(
         name=name,
         cluster=cluster,
-        processes=processes_per_node(recipe, cluster),
-        gpu=not _launch_settings(recipe).get("use_cpu"),
+        processes=processes,
+        cpus=str(cluster.cpus or cluster.cpus_per_gpu * processes),
+        memory=cluster.memory or f"{(_MEMORY_GIB if gpu else _CPU_MEMORY_GIB) * processes}Gi",
+        secrets=SECRET_VARIABLES,
+        gpu=gpu,
         recipe_file=recipe_file,
         accelerate=accelerate_config(recipe, cluster),
         command=command,
@@ -201,6 +234,14 @@ def kubernetes_manifests(recipe: Recipe, recipe_file: str, cluster: Cluster) -> 
         grace_seconds=GRACE_SECONDS,
         requeue_code=REQUEUE_CODE,
     )
+
+
+def check_pod(run_as: int, memory: str | None) -> None:
+    """Raise ValueError if a pod would run as root, or if its memory is no quantity of Kubernetes."""
+    if not 1 <= run_as < 2**31:
+        raise ValueError(f"--run-as is {run_as}: give a user other than root, such as {IMAGE_USER}")
+    if memory is not None and not re.fullmatch(r"[1-9][0-9]*(Mi|Gi|Ti|M|G|T)", memory):
+        raise ValueError(f"--memory is {memory!r}: give a number with a unit, such as 512Gi")
 
 
 def write_launch_files(

@@ -48,7 +48,7 @@ def test_kubernetes_manifests_have_a_pod_per_node_and_every_pod_can_find_the_fir
     assert service["spec"]["clusterIP"] == "None"
     assert service["spec"]["selector"].items() <= job["spec"]["template"]["metadata"]["labels"].items()
     container = pod["containers"][0]
-    assert container["resources"]["limits"] == {"nvidia.com/gpu": 2}
+    assert container["resources"]["limits"]["nvidia.com/gpu"] == 2
     name = job["metadata"]["name"]
     assert f"{name}-0.{name}" in container["command"][-1] and "$JOB_COMPLETION_INDEX" in container["command"][-1]
     subprocess.run(["bash", "-n", "-c", container["command"][-1]], check=True)
