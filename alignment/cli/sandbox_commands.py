@@ -48,7 +48,9 @@ def add(commands: Commands) -> None:
     )
     manifests.add_argument("--namespace", help="the namespace")
     manifests.add_argument("--replicas", type=int, default=1, help="number of pods (default: 1)")
-    manifests.add_argument("--cpus", type=int, default=8, help="CPU cores of a pod, and programs at a time (default: 8)")
+    manifests.add_argument(
+        "--cpus", type=int, default=8, help="CPU cores of a pod, and programs at a time (default: 8)"
+    )
     manifests.add_argument("--memory", default="16Gi", help="memory of a pod (default: 16Gi)")
     manifests.add_argument(
         "--run-as", type=int, help="user and group of the processes (default: that of the toolkit's image, 10001)"

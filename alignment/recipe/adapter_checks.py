@@ -1,40 +1,57 @@
-"""Check the settings `peft:` of a stage: the named modules exist, and the trained adapter can be merged and
-exported.
+"""Check the settings `peft:` of a stage: the named modules exist, and the trained adapter can be merged and exported.
+
+`alignment.recipe.trainer_fields` checks the types of the settings. `tests/stages/test_adapters.py` trains, resumes, merges and
+exports a small model with every setting that these checks accept.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from alignment.models.stored_config import stored_config
+from alignment.recipe.adapter_targets import BaseShape, adapted_modules, base_shape, has_module, matches, name_list
 from alignment.recipe.problems import Mistake
-from alignment.recipe.schema import Recipe, TrainingStage
+from alignment.recipe.schema import DpoStage, GrpoStage, KtoStage, Recipe, TrainingStage
 from alignment.wording import did_you_mean
 
-_LINEAR = {
-    "self_attn": ("q_proj", "k_proj", "v_proj", "o_proj"),
-    "mlp": ("gate_proj", "up_proj", "down_proj"),
-}
-"""Linear layers of a block of Qwen2 (transformers 5.23, modeling_qwen2.py)."""
-_NORMS = ("input_layernorm", "post_attention_layernorm")
-# Settings that no stage can train, merge or save, and why.
-_REFUSED = {
+# Settings that no stage can train, merge or save, and why. They are refused with any value, since PEFT turns some empty values
+# into defaults.
+_REFUSED: Mapping[str, str] = {
     "layer_replication": "the model would get more layers than its base, and could not be saved as one of its kind",
     "trainable_token_indices": "PEFT can't merge single tokens into the embedding: train it with `modules_to_save`, or all weights",
     "alora_invocation_tokens": "an activated LoRA can't be merged into the weights",
     "megatron_config": "Megatron's layers are not used here",
+    "megatron_core": "Megatron's layers are not used here",
     "eva_config": "EVA needs its own pass over the data, which no stage does",
     "loftq_config": "LoftQ quantizes the base, and the merged weights would not be those that were trained",
     "corda_config": "CorDA needs its own pass over the data, which no stage does",
+    "lora_ga_config": "LoRA-GA needs its own pass over the data, which no stage does",
+    "kasa_config": "KaSA removes parts of the base weights for good, and needs terms in the loss that no trainer adds",
+    "monteclora_config": "MonteCLoRA needs terms in the loss that no trainer adds",
+    "arrow_config": "Arrow routes between several trained adapters, and a stage trains one",
+    "use_bdlora": "block-diagonal LoRA is for servers that split a model over devices",
+    "runtime_config": "PEFT takes it as an object of Python, which YAML can't hold",
 }
-_REFUSED_STARTS = {
+_REFUSED_IF_TRUE: Mapping[str, str] = {
+    "use_qalora": "QALoRA needs a base in GPTQ form",
+    "fan_in_fan_out": "Qwen2 has no layers of that form, so PEFT would ignore it",
+}
+_REFUSED_STARTS: Mapping[str, str] = {
     "eva": _REFUSED["eva_config"],
     "loftq": _REFUSED["loftq_config"],
     "corda": _REFUSED["corda_config"],
+    "lora_ga": _REFUSED["lora_ga_config"],
 }
 """Values of `init_lora_weights` that are not supported, each with the reason for the error message."""
+_DECOMPOSED = ("pissa", "olora", "mica")
+"""Beginnings of the values of `init_lora_weights` that decompose the base weights."""
+
+
+def changes_base(peft: Mapping[str, Any] | None) -> bool:
+    """Whether the adapter's start changes the base weights: PiSSA and OLoRA move a part of them into the adapter."""
+    start = (peft or {}).get("init_lora_weights")
+    return isinstance(start, str) and start.startswith(("pissa", "olora"))
 
 
 def check_adapter(recipe: Recipe, stage: TrainingStage) -> Iterator[Mistake]:
@@ -42,123 +59,219 @@ def check_adapter(recipe: Recipe, stage: TrainingStage) -> Iterator[Mistake]:
     peft = stage.peft
     if peft is None:
         return
-    for name, reason in _REFUSED.items():
-        if peft.get(name):
-            yield ("peft", name), f"{name} is not supported: {reason}"
-    start = peft.get("init_lora_weights")
-    if isinstance(start, str) and start.lower() in _REFUSED_STARTS:
-        yield ("peft", "init_lora_weights"), f"{start} is not supported: {_REFUSED_STARTS[start.lower()]}"
-    layers, tied = _shape(recipe)
-    if layers is None:
+    refused = [(name, reason) for name, reason in _REFUSED.items() if peft.get(name) is not None]
+    refused += [(name, reason) for name, reason in _REFUSED_IF_TRUE.items() if peft.get(name) is True]
+    for name, reason in refused:
+        yield ("peft", name), f"{name} is not supported: {reason}. Remove it"
+    if "qalora_group_size" in peft:
+        yield ("peft", "qalora_group_size"), "is used only by QALoRA, which needs a base in GPTQ form: remove it"
+    yield from _check_start(peft, stage)
+    yield from _check_reference(peft, stage)
+    if wrong := list(_wrong_types(peft)):
+        yield from wrong
         return
-    names = list(_module_names(layers))
-    yield from _check_modules(peft, names, layers, tied)
+    yield from _check_parameters(peft)
+    yield from _check_layer_choice(peft)
+    shape = base_shape(recipe)
+    if shape is not None:
+        yield from _check_modules(peft, shape)
 
 
-def _shape(recipe: Recipe) -> tuple[int | None, bool]:
-    """Return the number of layers of the base model, and whether its embeddings are tied.
+def _check_start(peft: Mapping[str, Any], stage: TrainingStage) -> Iterator[Mistake]:
+    """Yield the mistakes in `init_lora_weights`, and settings that do not work with its value."""
+    start = peft.get("init_lora_weights")
+    if not isinstance(start, str):
+        return
+    place = ("peft", "init_lora_weights")
+    if start.lower() in _REFUSED_STARTS:
+        yield place, f"{start} is not supported: {_REFUSED_STARTS[start.lower()]}"
+    if stage.quantization and start.startswith(_DECOMPOSED):
+        yield place, f"{start} decomposes the base weights, which are rounded to 4 bits here: remove one of the two"
+    if changes_base(peft) and peft.get("use_dora"):
+        yield place, f"{start} changes the base weights, whose norms DoRA trains: remove one of the two"
+    if changes_base(peft) and peft.get("lora_bias"):
+        yield ("peft", "lora_bias"), f"does not work with init_lora_weights: {start}: remove one of the two"
+    if start == "orthogonal":
+        for setting, rank in _ranks(peft):
+            if isinstance(rank, int) and rank % 2:
+                yield ("peft", setting), f"`init_lora_weights: orthogonal` needs even ranks, not {rank}"
 
-    The number is None if the base model is not on this machine, or is not a Qwen2 model.
+
+def _check_reference(peft: Mapping[str, Any], stage: TrainingStage) -> Iterator[Mistake]:
+    """Yield settings with which the base model, which is the reference of DPO, KTO and GRPO, is no longer the base model.
+
+    TRL computes the reference with the adapter switched off. PEFT then still uses the trained biases, and base weights from
+    which PiSSA or OLoRA has subtracted a part.
     """
-    init = recipe.model.init
-    if init is not None:
-        return init.num_hidden_layers, init.tie_word_embeddings
-    config = stored_config(recipe.model.path.path()) if recipe.model.path is not None else None
-    if config is None or config.get("model_type") != "qwen2" or not isinstance(config.get("num_hidden_layers"), int):
-        return None, False
-    return config["num_hidden_layers"], bool(config.get("tie_word_embeddings"))
+    grpo = isinstance(stage, GrpoStage) and bool(stage.train.get("beta", 0.0))
+    if not grpo and not isinstance(stage, DpoStage | KtoStage):
+        return
+    way = "use another start, or `beta: 0`" if grpo else "use another start"
+    if changes_base(peft):
+        yield (
+            ("peft", "init_lora_weights"),
+            f"{peft['init_lora_weights']} changes the base weights, and the base is the reference model of this stage: {way}",
+        )
+    if peft.get("bias", "none") != "none":
+        yield (
+            ("peft", "bias"),
+            "PEFT does not switch trained biases off, so the reference model would change with the training: use `bias: none`",
+        )
 
 
-def _module_names(layers: int) -> Iterator[str]:
-    yield from ("model.embed_tokens", "lm_head", "model.norm")
-    for layer in range(layers):
-        for part, linear in _LINEAR.items():
-            yield from (f"model.layers.{layer}.{part}.{name}" for name in linear)
-        yield from (f"model.layers.{layer}.{name}" for name in _NORMS)
-
-
-_MODULE_SETTINGS: Mapping[str, tuple[tuple[type, ...], str]] = {
+_TYPES: Mapping[str, tuple[tuple[type, ...], str]] = {
     "target_modules": ((str, list), "`all-linear`, a pattern or a list of names"),
+    "exclude_modules": ((str, list), "a pattern or a list of names"),
     "modules_to_save": ((list,), "a list of names"),
     "rank_pattern": ((dict,), "a mapping of patterns"),
     "alpha_pattern": ((dict,), "a mapping of patterns"),
     "target_parameters": ((list,), "a list of names"),
+    "layers_pattern": ((str, list), "a name or a list of names"),
+    "layers_to_transform": ((int, list), "a number or a list of numbers"),
 }
 """Settings that name modules. Maps each setting to its allowed types, and to a description of these types for the error
 message."""
 
 
-def _check_modules(peft: dict[str, Any], names: list[str], layers: int, tied: bool) -> Iterator[Mistake]:
-    """Yield the mistakes in settings that name modules. `names` are the names of all modules of the model."""
-    wrong = [
-        (setting, text)
-        for setting, (types, text) in _MODULE_SETTINGS.items()
-        if peft.get(setting) is not None and not isinstance(peft[setting], types)
-    ]
-    if wrong:
-        yield from ((("peft", setting), f"must be {text}, not {peft[setting]!r}") for setting, text in wrong)
+def _wrong_types(peft: Mapping[str, Any]) -> Iterator[Mistake]:
+    for setting, (types, text) in _TYPES.items():
+        value = peft.get(setting)
+        if value is not None and (not isinstance(value, types) or isinstance(value, bool)):
+            yield ("peft", setting), f"must be {text}, not {value!r}"
+    for setting in ("target_modules", "exclude_modules"):
+        if isinstance(pattern := peft.get(setting), str):
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                yield ("peft", setting), f"{pattern!r} is not a regular expression: {error}"
+    for setting in ("rank_pattern", "alpha_pattern"):
+        for name, value in (peft.get(setting) or {}).items() if isinstance(peft.get(setting), dict) else ():
+            kind = int if setting == "rank_pattern" else (int, float)
+            if not isinstance(value, kind) or isinstance(value, bool) or value <= 0:
+                yield (
+                    ("peft", setting),
+                    f"{name}: must be a {'rank' if kind is int else 'number'} above 0, not {value!r}",
+                )
+
+
+def _check_parameters(peft: Mapping[str, Any]) -> Iterator[Mistake]:
+    """Yield settings that PEFT refuses beside `target_parameters`, after the model is loaded."""
+    if not peft.get("target_parameters"):
         return
-    targets = peft.get("target_modules", "all-linear")
-    known = sorted({name.rpartition(".")[2] for name in names})
-    if isinstance(targets, str) and targets != "all-linear":
-        if not _matched_by_pattern(targets, names):
-            hint = did_you_mean(targets, ["all-linear"]) or f" The model has {', '.join(known)}."
-            yield ("peft", "target_modules"), f"{targets!r} is a pattern that no module of the model matches.{hint}"
-    elif isinstance(targets, list):
-        if not targets:
-            yield ("peft", "target_modules"), "is empty: name modules, or leave it out for all linear layers"
-        yield from _unknown("target_modules", targets, names, known)
-        if tied and any(str(target).endswith(("embed_tokens", "lm_head")) for target in targets):
+    for name in ("lora_dropout", "lora_bias", "use_dora", "velora_config"):
+        if peft.get(name):
+            yield ("peft", name), "does not work with `target_parameters`: remove one of the two"
+    if peft.get("init_lora_weights", True) not in (True, False, "gaussian"):
+        yield ("peft", "init_lora_weights"), "must be true or gaussian with `target_parameters`"
+
+
+def _check_layer_choice(peft: Mapping[str, Any]) -> Iterator[Mistake]:
+    if peft.get("layers_pattern") and peft.get("layers_to_transform") is None:
+        yield ("peft", "layers_pattern"), "is used only with `layers_to_transform`: set that, or remove this"
+    targets = peft.get("target_modules")
+    if isinstance(targets, str) and targets != "all-linear" and peft.get("layers_to_transform") is not None:
+        yield (
+            ("peft", "layers_to_transform"),
+            "can't be used with a pattern: name the layers in the pattern of `target_modules`, or give a list of modules",
+        )
+
+
+def _check_modules(peft: Mapping[str, Any], shape: BaseShape) -> Iterator[Mistake]:
+    """Yield names and patterns that fit no module of the base, and modules that can't be adapted and merged."""
+    yield from _check_names(peft, shape)
+    adapted = adapted_modules(peft, shape)
+    if not adapted and not peft.get("target_parameters"):
+        narrowing = [name for name in ("exclude_modules", "layers_to_transform") if peft.get(name) not in (None, [], "")]
+        setting = narrowing[0] if narrowing else "target_modules"
+        yield ("peft", setting), f"no module of the model is left to adapt.{_has(shape)}"
+    ends = {name.rpartition(".")[2] for name in adapted}
+    if any(end.endswith("norm") for end in ends):
+        yield ("peft", "target_modules"), "LoRA adapts linear layers, not norms: use `modules_to_save`"
+    if shape.tied and ends & {"embed_tokens", "lm_head"}:
+        yield (
+            ("peft", "target_modules"),
+            "embed_tokens and lm_head share one matrix in this model, so an adapter can't be merged into one of them",
+        )
+    if peft.get("lora_bias") and (without := sorted(ends - {"q_proj", "k_proj", "v_proj"})):
+        yield (
+            ("peft", "lora_bias"),
+            f"{', '.join(without)} have no bias into which lora_bias could be merged: name only q_proj, k_proj and v_proj in "
+            "`target_modules`, or remove it",
+        )
+    start = peft.get("init_lora_weights")
+    if isinstance(start, str) and start.startswith(_DECOMPOSED):
+        if "embed_tokens" in ends:
             yield (
                 ("peft", "target_modules"),
-                "embed_tokens and lm_head share one matrix in this model, so an adapter can't be merged into one of them",
+                f"`init_lora_weights: {start}` decomposes linear layers, not the embedding",
             )
-        if any(str(target).endswith("norm") for target in targets):
-            yield ("peft", "target_modules"), "LoRA adapts linear layers, not norms: use `modules_to_save`"
-    yield from _unknown("modules_to_save", peft.get("modules_to_save"), names, known)
+        narrowest = min((shape.narrow_side(end) for end in ends), default=0)
+        for setting, rank in _ranks(peft):
+            if narrowest and isinstance(rank, int) and rank > narrowest:
+                yield (
+                    ("peft", setting),
+                    f"{start} has no rank above {narrowest} here, the smaller side of a layer's weights",
+                )
+
+
+def _check_names(peft: Mapping[str, Any], shape: BaseShape) -> Iterator[Mistake]:
+    """Yield names and patterns of `peft:` that fit no module."""
+    names, known = shape.names, shape.last_names
+    targets = peft.get("target_modules", "all-linear")
+    if isinstance(targets, str) and targets != "all-linear" and not any(matches(targets, name) for name in names):
+        hint = did_you_mean(targets, ["all-linear"]) or _has(shape)
+        yield ("peft", "target_modules"), f"{targets!r} is a pattern that no module of the model matches.{hint}"
+    if targets == []:
+        yield ("peft", "target_modules"), "is empty: name modules, or leave it out for all linear layers"
+    for setting in ("target_modules", "exclude_modules", "modules_to_save"):
+        for value in name_list(peft.get(setting)):
+            if not has_module(names, value):
+                hint = did_you_mean(str(value), known) or _has(shape)
+                yield ("peft", setting), f"{setting}: the model has no module {value!r}.{hint}"
     for setting in ("rank_pattern", "alpha_pattern"):
         for pattern in peft.get(setting) or {}:
-            if not _matched_by_pattern(rf"(.*\.)?({str(pattern).lstrip('^')})", names):
+            if not any(matches(rf"(.*\.)?({str(pattern).lstrip('^')})", name) for name in names):
                 yield (
                     ("peft", setting),
                     f"{setting}: no module of the model matches {pattern!r}.{did_you_mean(str(pattern), known)}",
                 )
-    for parameter in peft.get("target_parameters") or []:
+    for parameter in name_list(peft.get("target_parameters")):
         if not any(f"{name}.weight".endswith(str(parameter)) for name in names):
             yield ("peft", "target_parameters"), f"the model has no parameter {parameter!r}"
-    chosen = peft.get("layers_to_transform")
-    for layer in chosen if isinstance(chosen, list) else [chosen] if isinstance(chosen, int) else []:
-        if isinstance(layer, int) and not 0 <= layer < layers:
+    for layer in name_list(peft.get("layers_to_transform")):
+        if not isinstance(layer, int) or not 0 <= layer < shape.layers:
             yield (
                 ("peft", "layers_to_transform"),
-                f"the model has no layer {layer}, so target_modules match nothing there: it has layers 0 to {layers - 1}",
+                f"the model has no layer {layer!r}, so target_modules match nothing there: it has layers 0 to "
+                f"{shape.layers - 1}",
             )
+    pattern = peft.get("layers_pattern")
+    if pattern is not None and pattern not in ("layers", ["layers"]):
+        yield ("peft", "layers_pattern"), f"the layers of the model are called `layers`, not {pattern!r}: remove it"
 
 
-def _matched_by_pattern(pattern: str, names: Iterable[str]) -> bool:
-    try:
-        return any(re.fullmatch(pattern, name) for name in names)
-    except re.error:
-        return False
+def _has(shape: BaseShape) -> str:
+    return f" The model has {', '.join(shape.last_names)}."
 
 
-def _unknown(setting: str, values: Any, names: list[str], known: list[str]) -> Iterator[Mistake]:
-    for value in values if isinstance(values, list) else []:
-        if not any(name == value or name.endswith(f".{value}") for name in names):
-            hint = did_you_mean(str(value), known) or f" It has {', '.join(known)}."
-            yield ("peft", setting), f"{setting}: the model has no module {value!r}.{hint}"
+def _ranks(peft: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """The ranks of an adapter, each with the setting that gives it."""
+    patterns = peft.get("rank_pattern")
+    others = [("rank_pattern", rank) for rank in patterns.values()] if isinstance(patterns, dict) else []
+    return [("r", peft.get("r", 8)), *others]
 
 
-def export_refusals(peft: dict[str, Any]) -> Iterator[str]:
+def export_refusals(peft: Mapping[str, Any]) -> Iterator[str]:
     """Yield the reasons why an adapter with these settings can't be exported without its base model.
 
-    An adapter of llama.cpp consists of pairs of matrices that all have the same rank.
+    An adapter of llama.cpp consists of pairs of matrices.
     """
-    for name in ("modules_to_save", "rank_pattern", "alpha_pattern", "use_dora", "lora_bias", "target_parameters"):
+    for name in ("modules_to_save", "use_dora", "lora_bias", "target_parameters"):
         if peft.get(name):
             yield f"{name} has no form in an adapter of llama.cpp"
     if peft.get("bias", "none") != "none":
         yield "bias has no form in an adapter of llama.cpp"
-    start = peft.get("init_lora_weights")
-    if isinstance(start, str) and start.lower().startswith(("pissa", "olora")):
-        yield f"init_lora_weights: {start} changes the weights of the base, which the adapter alone does not hold"
+    targets = peft.get("target_modules")
+    for name in ("embed_tokens", "lm_head"):
+        if isinstance(targets, list) and any(str(target).endswith(name) for target in targets):
+            yield f"an adapter of {name} has no form in an adapter of llama.cpp"

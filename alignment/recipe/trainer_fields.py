@@ -96,6 +96,9 @@ OWNED = {
     "inference_mode": "adapters are always trained",
     "base_model_name_or_path": "use `model` of the stage",
     "peft_type": "it is always LORA",
+    "auto_mapping": "PEFT writes it for models that it does not know",
+    "peft_version": "PEFT writes it",
+    "revision": "use `revision` of the recipe's `model`",
 }
 
 

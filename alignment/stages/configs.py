@@ -25,6 +25,7 @@ from alignment.cache import cache_root
 from alignment.fingerprints import fingerprint, package_versions
 from alignment.processes import ProcessRequest
 from alignment.recipe import CONFIGS, AnyStage, TrainingStage, trainer_fields
+from alignment.recipe.adapter_targets import LINEAR
 from alignment.stages.vllm_check import check_vllm
 
 if TYPE_CHECKING:
@@ -140,8 +141,11 @@ def lora_config(stage: TrainingStage) -> LoraConfig | None:
         return None
     from peft import LoraConfig
 
+    settings = {"target_modules": "all-linear", **stage.peft, "task_type": "CAUSAL_LM"}
+    if settings["target_modules"] == "all-linear" and settings.get("layers_to_transform") is not None:
+        settings["target_modules"] = list(LINEAR)  # PEFT chooses layers only for a list of names
     try:
-        return LoraConfig(**{"target_modules": "all-linear", **stage.peft, "task_type": "CAUSAL_LM"})
+        return LoraConfig(**settings)
     except (ValueError, TypeError, ImportError) as error:
         raise ValueError(f"LoraConfig refuses the settings of stage {stage.name!r}: {error}") from None
 

@@ -28,9 +28,11 @@ from alignment.models.precision import resolve_training
 from alignment.models.source import ModelSource
 from alignment.processes import heartbeat, wait_for
 from alignment.recipe import TrainingStage
+from alignment.recipe.adapter_checks import changes_base
 from alignment.recipe.length_checks import check_loaded
 from alignment.recipe.stage_request import StageRequest
 from alignment.stages import merging
+from alignment.stages.adapter_start import keep_start, subtract_start
 from alignment.stages.callbacks import AlreadyTrained, Recorder
 from alignment.stages.checkpoints import last_whole_checkpoint
 from alignment.stages.configs import NO_BITSANDBYTES, lora_config, training_config
@@ -92,6 +94,9 @@ def train(
     lora = lora_config(stage)
     model, changes = _load_model(request, stage, source, tokenizer, chat)
     trainer = make_trainer(model, args, lora)
+    start = request.out / "checkpoints" / "adapter_start.safetensors" if changes_base(stage.peft) else None
+    if start:
+        keep_start(trainer.model, start, write=request.rank == 0)
     recorder = Recorder(request.out, request.rank, request.world_size)
     trainer.add_callback(recorder)
     run = _run(request, trainer)
@@ -106,6 +111,8 @@ def train(
     metrics["peak_memory_bytes"] = peak_memory_bytes()
     attention = model.config._attn_implementation
     if request.rank == 0 and lora:
+        if start:
+            subtract_start(folder, start)
         metrics |= _merge(request, stage, source, folder, chat)
     elif request.rank == 0:
         _save_configs(trainer, tokenizer, folder, chat)

@@ -28,8 +28,12 @@ def report(**changes):
         {"stage": name, "metric": "m", "value": value, "low": value - 5, "high": value + 5, "n": 300, "seed": 1}
         for name, value in ((f"{long}-{number}", 10.0 * number) for number in range(1, 8))
     ]
-    metric = page.MetricSection(f"{long}.pass@1", rungs, {rung["stage"]: "+10.0 [+5.0, +15.0]" for rung in rungs}, charts.bars(rungs))
-    row = page.StageRow(long, "pretrain", "done", "1 h", "3.1 GB", long, f"{long}, {long}", "loss 0.123, tokens 12345678", "{}")
+    metric = page.MetricSection(
+        f"{long}.pass@1", rungs, {rung["stage"]: "+10.0 [+5.0, +15.0]" for rung in rungs}, charts.bars(rungs)
+    )
+    row = page.StageRow(
+        long, "pretrain", "done", "1 h", "3.1 GB", long, f"{long}, {long}", "loss 0.123, tokens 12345678", "{}"
+    )
     values = {
         "recipe": SimpleNamespace(name=long, seed=1), "metrics": [metric, metric], "stages": [row] * 3,
         "curves": [page.CurveSection(f"{long}: loss", charts.curve([(1, 2.0), (5, 1.0), (9, 0.2)]))] * 3,
@@ -45,7 +49,11 @@ def page_width(folder, html, width):
     (folder / "report.html").write_text(html)
     (folder / "measure.html").write_text(MEASURE.format(width=width))
     command = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--allow-file-access-from-files", "--dump-dom"]
-    command += [f"--user-data-dir={folder / 'profile'}", "--virtual-time-budget=5000", f"file://{folder / 'measure.html'}"]
+    command += [
+        f"--user-data-dir={folder / 'profile'}",
+        "--virtual-time-budget=5000",
+        f"file://{folder / 'measure.html'}",
+    ]
     printed = subprocess.run(command, capture_output=True, text=True, timeout=300).stdout
     content, window = map(int, re.search(r"page is ([0-9]+) of ([0-9]+) wide<?", printed).groups())
     assert window == width

@@ -104,7 +104,11 @@ def test_a_secret_in_an_override_is_refused_since_the_command_line_would_show_it
 
 def test_the_grading_service_is_reached_by_training_pods_alone_and_reaches_nothing(job):
     manifests = documents(grading_manifests(SERVICE))
-    policy, service, pods = manifests["NetworkPolicy"], manifests["Service"], manifests["Deployment"]["spec"]["template"]
+    policy, service, pods = (
+        manifests["NetworkPolicy"],
+        manifests["Service"],
+        manifests["Deployment"]["spec"]["template"],
+    )
     assert policy["spec"]["policyTypes"] == ["Ingress", "Egress"] and policy["spec"]["egress"] == []
     (source,) = policy["spec"]["ingress"][0]["from"]
     labels = job()["Job"]["spec"]["template"]["metadata"]["labels"]
