@@ -181,7 +181,9 @@ def _check_modules(peft: Mapping[str, Any], shape: BaseShape) -> Iterator[Mistak
     yield from _check_names(peft, shape)
     adapted = adapted_modules(peft, shape)
     if not adapted and not peft.get("target_parameters"):
-        narrowing = [name for name in ("exclude_modules", "layers_to_transform") if peft.get(name) not in (None, [], "")]
+        narrowing = [
+            name for name in ("exclude_modules", "layers_to_transform") if peft.get(name) not in (None, [], "")
+        ]
         setting = narrowing[0] if narrowing else "target_modules"
         yield ("peft", setting), f"no module of the model is left to adapt.{_has(shape)}"
     ends = {name.rpartition(".")[2] for name in adapted}

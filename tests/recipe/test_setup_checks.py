@@ -16,7 +16,9 @@ from packaging.specifiers import SpecifierSet
 from alignment.export import engine_environment
 
 ROOT = Path(__file__).resolve().parents[2]
-CUDA = {"install": [{"metadata": {"name": name}} for name in ("torch", "nvidia-cublas-cu12", "nvidia-cudnn-cu12", "triton")]}
+CUDA = {
+    "install": [{"metadata": {"name": name}} for name in ("torch", "nvidia-cublas-cu12", "nvidia-cudnn-cu12", "triton")]
+}
 CPU = {"install": [{"metadata": {"name": name}} for name in ("torch", "sympy", "filelock")]}
 
 
@@ -94,7 +96,11 @@ def test_an_engine_is_installed_from_the_wheelhouse_alone(tmp_path, monkeypatch)
     toy_wheel(source)
     engine = engine_environment.EngineEnvironment("toy", ("toy==1.0",), resolve=False)
     monkeypatch.setattr(engine_environment, "ENGINES", {"toy": engine})
-    for name, value in {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(source), "ALIGN_CACHE": str(tmp_path / "cache")}.items():
+    for name, value in {
+        "PIP_NO_INDEX": "1",
+        "PIP_FIND_LINKS": str(source),
+        "ALIGN_CACHE": str(tmp_path / "cache"),
+    }.items():
         monkeypatch.setenv(name, value)
     engine_environment.write_wheels(wheelhouse)
     assert [file.name for file in wheelhouse.iterdir()] == ["toy-1.0-py3-none-any.whl"]

@@ -168,7 +168,10 @@ REFUSED = {
             "or `beta: 0`",
         ),
     ],
-    "bias": [({"bias": "all", "stage": {"kind": "dpo"}}, "the reference model would change")],
+    "bias": [
+        ({"bias": "all", "stage": {"kind": "dpo"}}, "the reference model would change"),
+        ({"bias": "lora_only", "stage": {"kind": "kto"}}, "the reference model would change"),
+    ],
 }
 
 
