@@ -144,14 +144,11 @@ def _wrong_types(peft: Mapping[str, Any]) -> Iterator[Mistake]:
                 re.compile(pattern)
             except re.error as error:
                 yield ("peft", setting), f"{pattern!r} is not a regular expression: {error}"
-    for setting in ("rank_pattern", "alpha_pattern"):
-        for name, value in (peft.get(setting) or {}).items() if isinstance(peft.get(setting), dict) else ():
-            kind = int if setting == "rank_pattern" else (int, float)
-            if not isinstance(value, kind) or isinstance(value, bool) or value <= 0:
-                yield (
-                    ("peft", setting),
-                    f"{name}: must be a {'rank' if kind is int else 'number'} above 0, not {value!r}",
-                )
+    for setting, kinds, noun in (("rank_pattern", (int,), "rank"), ("alpha_pattern", (int, float), "number")):
+        values = peft.get(setting)
+        for name, value in values.items() if isinstance(values, dict) else ():
+            if not isinstance(value, kinds) or isinstance(value, bool) or value <= 0:
+                yield ("peft", setting), f"{name}: must be a {noun} above 0, not {value!r}"
 
 
 def _check_parameters(peft: Mapping[str, Any]) -> Iterator[Mistake]:
