@@ -57,13 +57,9 @@ class BaseShape:
 
 def base_shape(recipe: Recipe) -> BaseShape | None:
     """Return the shape of a recipe's base model, or None if it is not a Qwen2 model on this machine."""
-    init = recipe.model.init
-    if init is not None:
-        config: dict[str, Any] | None = init.model_dump()
-    else:
-        config = stored_config(recipe.model.path.path()) if recipe.model.path is not None else None
-        if config is None or config.get("model_type") != "qwen2":
-            return None
+    config = _base_config(recipe)
+    if config is None:
+        return None
     try:
         width, heads = int(config["hidden_size"]), int(config["num_attention_heads"])
         key_value_heads = int(config.get("num_key_value_heads") or heads)
@@ -76,6 +72,13 @@ def base_shape(recipe: Recipe) -> BaseShape | None:
         )
     except (KeyError, TypeError, ValueError, ZeroDivisionError):
         return None
+
+
+def _base_config(recipe: Recipe) -> dict[str, Any] | None:
+    if recipe.model.init is not None:
+        return recipe.model.init.model_dump()
+    config = stored_config(recipe.model.path.path()) if recipe.model.path is not None else None
+    return config if config is not None and config.get("model_type") == "qwen2" else None
 
 
 def name_list(value: Any) -> list[Any]:
