@@ -31,6 +31,8 @@ _REFUSED: Mapping[str, str] = {
     "monteclora_config": "MonteCLoRA needs terms in the loss that no trainer adds",
     "arrow_config": "Arrow routes between several trained adapters, and a stage trains one",
     "use_bdlora": "block-diagonal LoRA is for servers that split a model over devices",
+    "target_parameters": "it is for weights outside of linear layers, such as those of experts, which Qwen2 does not have: use "
+    "`target_modules`",
     "runtime_config": "PEFT takes it as an object of Python, which YAML can't hold",
 }
 _REFUSED_IF_TRUE: Mapping[str, str] = {
@@ -70,7 +72,6 @@ def check_adapter(recipe: Recipe, stage: TrainingStage) -> Iterator[Mistake]:
     if wrong := list(_wrong_types(peft)):
         yield from wrong
         return
-    yield from _check_parameters(peft)
     yield from _check_layer_choice(peft)
     shape = base_shape(recipe)
     if shape is not None:
@@ -125,7 +126,6 @@ _TYPES: Mapping[str, tuple[tuple[type, ...], str]] = {
     "modules_to_save": ((list,), "a list of names"),
     "rank_pattern": ((dict,), "a mapping of patterns"),
     "alpha_pattern": ((dict,), "a mapping of patterns"),
-    "target_parameters": ((list,), "a list of names"),
     "layers_pattern": ((str, list), "a name or a list of names"),
     "layers_to_transform": ((int, list), "a number or a list of numbers"),
 }
@@ -151,17 +151,6 @@ def _wrong_types(peft: Mapping[str, Any]) -> Iterator[Mistake]:
                 yield ("peft", setting), f"{name}: must be a {noun} above 0, not {value!r}"
 
 
-def _check_parameters(peft: Mapping[str, Any]) -> Iterator[Mistake]:
-    """Yield settings that PEFT refuses beside `target_parameters`, after the model is loaded."""
-    if not peft.get("target_parameters"):
-        return
-    for name in ("lora_dropout", "lora_bias", "use_dora", "velora_config"):
-        if peft.get(name):
-            yield ("peft", name), "does not work with `target_parameters`: remove one of the two"
-    if peft.get("init_lora_weights", True) not in (True, False, "gaussian"):
-        yield ("peft", "init_lora_weights"), "must be true or gaussian with `target_parameters`"
-
-
 def _check_layer_choice(peft: Mapping[str, Any]) -> Iterator[Mistake]:
     if peft.get("layers_pattern") and peft.get("layers_to_transform") is None:
         yield ("peft", "layers_pattern"), "is used only with `layers_to_transform`: set that, or remove this"
@@ -177,7 +166,7 @@ def _check_modules(peft: Mapping[str, Any], shape: BaseShape) -> Iterator[Mistak
     """Yield names and patterns that fit no module of the base, and modules that can't be adapted and merged."""
     yield from _check_names(peft, shape)
     adapted = adapted_modules(peft, shape)
-    if not adapted and not peft.get("target_parameters"):
+    if not adapted:
         narrowing = [
             name for name in ("exclude_modules", "layers_to_transform") if peft.get(name) not in (None, [], "")
         ]
@@ -234,9 +223,6 @@ def _check_names(peft: Mapping[str, Any], shape: BaseShape) -> Iterator[Mistake]
                     ("peft", setting),
                     f"{setting}: no module of the model matches {pattern!r}.{did_you_mean(str(pattern), known)}",
                 )
-    for parameter in name_list(peft.get("target_parameters")):
-        if not any(f"{name}.weight".endswith(str(parameter)) for name in names):
-            yield ("peft", "target_parameters"), f"the model has no parameter {parameter!r}"
     for layer in name_list(peft.get("layers_to_transform")):
         if not isinstance(layer, int) or not 0 <= layer < shape.layers:
             yield (
@@ -265,7 +251,7 @@ def export_refusals(peft: Mapping[str, Any]) -> Iterator[str]:
 
     An adapter of llama.cpp consists of pairs of matrices.
     """
-    for name in ("modules_to_save", "use_dora", "lora_bias", "target_parameters"):
+    for name in ("modules_to_save", "use_dora", "lora_bias"):
         if peft.get(name):
             yield f"{name} has no form in an adapter of llama.cpp"
     if peft.get("bias", "none") != "none":

@@ -62,7 +62,6 @@ RIGHT = {
         {"modules_to_save": ["embed_tokens", "lm_head"], "tied": False},
     ],
     "ensure_weight_tying": [{"ensure_weight_tying": True, "modules_to_save": ["embed_tokens"]}],
-    "target_parameters": [{"target_parameters": ["mlp.up_proj.weight"], "target_modules": ["q_proj"]}],
     "velora_config": [{"velora_config": {}}],
     "init_lora_weights": [
         *({"init_lora_weights": value} for value in (False, "gaussian", "orthogonal", "mica", "pissa", "olora")),
@@ -147,10 +146,10 @@ REFUSED = {
         ({"r": 40, "init_lora_weights": "pissa"}, "no rank above 32"),
     ],
     "lora_alpha": [({"lora_alpha": 0}, "at least 1")],
-    "lora_dropout": [({"lora_dropout": 0.1, "target_parameters": ["q_proj.weight"]}, "with `target_parameters`")],
+    "lora_dropout": [({"lora_dropout": 1.0}, "below 1")],
     "lora_bias": [({"lora_bias": True}, "have no bias into which")],
-    "use_dora": [({"use_dora": True, "target_parameters": ["q_proj.weight"]}, "with `target_parameters`")],
-    "target_parameters": [({"target_parameters": ["experts.weight"]}, "has no parameter")],
+    "use_dora": [({"use_dora": "yes"}, "must be true or false")],
+    "target_parameters": [({"target_parameters": ["mlp.up_proj.weight"]}, "use `target_modules`")],
     "init_lora_weights": [
         ({"init_lora_weights": "eva"}, "its own pass over the data"),
         ({"init_lora_weights": "corda"}, "its own pass over the data"),
