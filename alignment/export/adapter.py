@@ -16,7 +16,7 @@ from alignment.models.stored_tensors import StoredTensor, to_float32
 
 UNSUPPORTED = (
     "use_dora", "modules_to_save", "trainable_token_indices", "lora_bias", "target_parameters", "alora_invocation_tokens",
-    "layer_replication", "kasa_config", "monteclora_config", "arrow_config", "use_bdlora", "use_qalora",
+    "layer_replication", "kasa_config", "velora_config", "monteclora_config", "arrow_config", "use_bdlora", "use_qalora",
 )  # fmt: skip
 """PEFT settings that a GGUF adapter can't represent, since llama.cpp supports plain LoRA only."""
 CHANGES_BASE = ("pissa", "olora", "corda", "lora_ga", "loftq")

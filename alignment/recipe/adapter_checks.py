@@ -46,6 +46,7 @@ _REFUSED_STARTS: Mapping[str, str] = {
     "lora_ga": _REFUSED["lora_ga_config"],
 }
 """Values of `init_lora_weights` that are not supported, each with the reason for the error message."""
+_EMBEDDING = "model.embed_tokens"
 _DECOMPOSED = ("pissa", "olora", "mica")
 """Beginnings of the values of `init_lora_weights` that decompose the base weights."""
 
@@ -180,6 +181,12 @@ def _check_modules(peft: Mapping[str, Any], shape: BaseShape) -> Iterator[Mistak
             ("peft", "target_modules"),
             "embed_tokens and lm_head share one matrix in this model, so an adapter can't be merged into one of them",
         )
+    elif "lm_head" in ends:
+        yield (
+            ("peft", "target_modules"),
+            "TRL computes the loss from the weights of lm_head alone, so an adapter there would not be trained: name lm_head "
+            "in `modules_to_save`",
+        )
     if peft.get("lora_bias") and (without := sorted(ends - {"q_proj", "k_proj", "v_proj"})):
         yield (
             ("peft", "lora_bias"),
@@ -251,12 +258,15 @@ def export_refusals(peft: Mapping[str, Any]) -> Iterator[str]:
 
     An adapter of llama.cpp consists of pairs of matrices.
     """
-    for name in ("modules_to_save", "use_dora", "lora_bias"):
+    for name in ("modules_to_save", "use_dora", "lora_bias", "velora_config"):
         if peft.get(name):
             yield f"{name} has no form in an adapter of llama.cpp"
     if peft.get("bias", "none") != "none":
         yield "bias has no form in an adapter of llama.cpp"
     targets = peft.get("target_modules")
-    for name in ("embed_tokens", "lm_head"):
-        if isinstance(targets, list) and any(str(target).endswith(name) for target in targets):
-            yield f"an adapter of {name} has no form in an adapter of llama.cpp"
+    if isinstance(targets, str):
+        adapted = matches(targets, _EMBEDDING)
+    else:
+        adapted = any(has_module([_EMBEDDING], target) for target in name_list(targets))
+    if adapted:
+        yield "an adapter of embed_tokens has no form in an adapter of llama.cpp"

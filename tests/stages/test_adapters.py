@@ -20,6 +20,7 @@ from alignment.models import loading
 from alignment.models.source import ModelSource, RandomInit
 from alignment.recipe import RecipeError, load
 from alignment.recipe.adapter_checks import export_refusals
+from alignment.recipe.schema import Tracking
 from alignment.recipe.stage_request import StageRequest
 from alignment.stages import sft
 from alignment.stages.token_trainer import TokenTrainer
@@ -42,7 +43,7 @@ RIGHT = {
         {"target_modules": "all-linear"},
         {"target_modules": ["q_proj", "down_proj"]},
         {"target_modules": r".*\.0\.self_attn\.[qv]_proj"},
-        {"target_modules": ["q_proj", "embed_tokens", "lm_head"], "tied": False},
+        {"target_modules": ["q_proj", "embed_tokens"], "tied": False},
     ],
     "exclude_modules": [{"exclude_modules": ["q_proj"]}, {"exclude_modules": r".*\.mlp\..*"}],
     "layers_to_transform": [{"layers_to_transform": 1}, {"layers_to_transform": [0], "target_modules": ["q_proj"]}],
@@ -117,6 +118,7 @@ REFUSED = {
         ({"target_modules": ["lm_head", "q_proj"]}, "share one matrix"),
         ({"target_modules": ".*(embed_tokens|q_proj)"}, "share one matrix"),
         ({"target_modules": ["embed_tokens"], "ensure_weight_tying": True}, "share one matrix"),
+        ({"target_modules": ["q_proj", "lm_head"], "tied": False}, "name lm_head in `modules_to_save`"),
     ],
     "exclude_modules": [
         ({"exclude_modules": ".*"}, "no module of the model is left"),
@@ -268,7 +270,13 @@ def train(bases, out, settings, tied):
         },
     }  # fmt: skip
     return sft.run(
-        StageRequest.for_stage(stage, out, ModelSource(path=str(bases / f"tied-{tied}"), dtype="float32"), seed=1)
+        StageRequest.for_stage(
+            stage,
+            out,
+            ModelSource(path=str(bases / f"tied-{tied}"), dtype="float32"),
+            seed=1,
+            tracking=Tracking(wandb="disabled"),
+        )
     )
 
 
