@@ -1,5 +1,5 @@
-# `make quickstart` runs the quickstart recipe, `make test` the tests. Both first set up a virtual environment in this folder
-# with the exact versions of constraints.txt; nothing outside of the folder is changed.
+# `make quickstart` runs the quickstart recipe, `make test` the tests. Both first set up a virtual environment in this
+# folder with the exact versions of constraints.txt; nothing outside of the folder is changed.
 
 PYTHON ?= python3.11
 VENV := .venv
@@ -38,8 +38,8 @@ lint: setup
 docs: setup
 	$(BIN)/mkdocs build --strict
 
-# Wheels of everything that `make setup` and the engines of GPTQ and AWQ install, for machines without a package index, and for
-# deploy/Dockerfile. See docs/closed-networks.md.
+# Wheels of everything that `make setup` and the engines of GPTQ and AWQ install, for machines without a package
+# index, and for deploy/Dockerfile. See docs/closed-networks.md.
 wheelhouse: setup
 	mkdir -p $(WHEELHOUSE)
 	cp constraints.txt $(WHEELHOUSE)/

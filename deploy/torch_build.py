@@ -2,8 +2,8 @@
 
     pip install --dry-run --report - torch | python deploy/torch_build.py
 
-Reads pip's report of what it would install, before anything is downloaded. `make setup` runs this script; it needs nothing but
-the standard library.
+Reads pip's report of what it would install, before anything is downloaded. `make setup` runs this script; it needs
+nothing but the standard library.
 """
 
 import json

@@ -2,7 +2,7 @@
 
 align sandbox serve                                  for this machine only
 ALIGN_TOKEN=... align sandbox serve --host 0.0.0.0   for other machines; their recipes have `sandbox: http://host:8711`
-align sandbox manifests --image I --secret S         manifests of a service; recipes have `sandbox: http://align-grading:8711`
+align sandbox manifests --image I --secret S         manifests of a service that runs in a cluster
 """
 
 from __future__ import annotations

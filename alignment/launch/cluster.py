@@ -36,7 +36,7 @@ GRACE_SECONDS = 180
 IMAGE_USER = 10001
 """User and group of the image that `deploy/Dockerfile` builds."""
 SECRET_VARIABLES = ("ALIGN_TOKEN", "WANDB_API_KEY", "HF_TOKEN")
-"""Environment variables that a pod reads from a Secret: the token of a grading service, and the keys of W&B and the hub."""
+"""Variables that a pod reads from a Secret: the token of a grading service, and the keys of W&B and the hub."""
 _MEMORY_GIB, _CPU_MEMORY_GIB = 64, 16
 
 TEMPLATES = Environment(
@@ -79,7 +79,7 @@ class Cluster:
     cpus: int | None = None
     """CPU cores of a pod. By default `cpus_per_gpu` for each process."""
     memory: str | None = None
-    """Memory of a pod, for example `512Gi`. By default 64 GiB for each process on a GPU, and 16 GiB for each on CPUs."""
+    """Memory of a pod, for example `512Gi`. By default 64 GiB for each process, and 16 GiB if it runs on CPUs."""
     run_as: int = IMAGE_USER
     """User and group of the processes in a pod. The shared volume must be writable for them."""
     secret: str | None = None

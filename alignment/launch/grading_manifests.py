@@ -2,9 +2,9 @@
 
     align sandbox manifests --image REGISTRY/IMAGE --secret align > grading.yaml
 
-The service's pods hold no data and no credentials but the service's token, and reach no network. Their sandbox needs user
-namespaces: the container has neither capabilities nor privileges, but the default seccomp and AppArmor profiles, which refuse
-namespaces, are off. With `weaker` the default profiles stay, and programs run without namespaces.
+The service's pods hold no data and no credentials but the service's token, and reach no network. Their sandbox needs
+user namespaces: the container has neither capabilities nor privileges, but the default seccomp and AppArmor profiles,
+which refuse namespaces, are off. With `weaker` the default profiles stay, and programs run without namespaces.
 """
 
 from __future__ import annotations

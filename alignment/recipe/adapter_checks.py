@@ -1,7 +1,7 @@
 """Check the settings `peft:` of a stage: the named modules exist, and the trained adapter can be merged and exported.
 
-`alignment.recipe.trainer_fields` checks the types of the settings. `tests/stages/test_adapters.py` trains, resumes, merges and
-exports a small model with every setting that these checks accept.
+`alignment.recipe.trainer_fields` checks the types of the settings. `tests/stages/test_adapters.py` trains, resumes,
+merges and exports a small model with every setting that these checks accept.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from alignment.recipe.problems import Mistake
 from alignment.recipe.schema import DpoStage, GrpoStage, KtoStage, Recipe, TrainingStage
 from alignment.wording import did_you_mean
 
-# Settings that no stage can train, merge or save, and why. They are refused with any value, since PEFT turns some empty values
-# into defaults.
+# Settings that no stage can train, merge or save, and why. They are refused with any value, since PEFT turns some
+# empty values into defaults.
 _REFUSED: Mapping[str, str] = {
     "layer_replication": "the model would get more layers than its base, and could not be saved as one of its kind",
     "trainable_token_indices": "PEFT can't merge single tokens into the embedding: train it with `modules_to_save`, or all weights",
@@ -102,8 +102,8 @@ def _check_start(peft: Mapping[str, Any], stage: TrainingStage) -> Iterator[Mist
 def _check_reference(peft: Mapping[str, Any], stage: TrainingStage) -> Iterator[Mistake]:
     """Yield settings with which the base model, which is the reference of DPO, KTO and GRPO, is no longer the base model.
 
-    TRL computes the reference with the adapter switched off. PEFT then still uses the trained biases, and base weights from
-    which PiSSA or OLoRA has subtracted a part.
+    TRL computes the reference with the adapter switched off. PEFT then still uses the trained biases, and base
+    weights from which PiSSA or OLoRA has subtracted a part.
     """
     grpo = isinstance(stage, GrpoStage) and bool(stage.train.get("beta", 0.0))
     if not grpo and not isinstance(stage, DpoStage | KtoStage):

@@ -1,10 +1,11 @@
-"""Keep the initial adapter of PiSSA and OLoRA, and turn the trained adapter into an adapter of the unchanged base model.
+"""Keep the initial adapter of PiSSA and OLoRA, and turn the trained adapter into an adapter of the unchanged base
+model.
 
-PiSSA and OLoRA start from matrices A0 and B0 that are not zero, and subtract s * B0 @ A0 from the base weights W, where s is
-the scale of the adapter. Training thus ends with the weights W + s * (B @ A - B0 @ A0). The saved matrices A and B alone do
-not give these weights: whoever loads them would have to compute exactly the same A0 and B0 again, which the randomized
-decomposition of `pissa_niter_N` does not do. After training, [A; A0] and [B, -B0] are therefore saved: a plain LoRA adapter of
-twice the rank, with the same effect on the unchanged base model.
+PiSSA and OLoRA start from matrices A0 and B0 that are not zero, and subtract s * B0 @ A0 from the base weights W,
+where s is the scale of the adapter. Training thus ends with the weights W + s * (B @ A - B0 @ A0). The saved matrices
+A and B alone do not give these weights: whoever loads them would have to compute exactly the same A0 and B0 again,
+which the randomized decomposition of `pissa_niter_N` does not do. After training, [A; A0] and [B, -B0] are therefore
+saved: a plain LoRA adapter of twice the rank, with the same effect on the unchanged base model.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
 
 
 def keep_start(model: Any, file: Path, *, write: bool) -> None:
-    """Save the initial adapter of a model. If a file exists from an interrupted run, set the model to that file's adapter.
+    """Save the initial adapter of a model. If a file exists from an interrupted run, set the model to that file's
+    adapter.
 
     Args:
         model: a PEFT model that was not trained yet.
@@ -49,8 +51,8 @@ def keep_start(model: Any, file: Path, *, write: bool) -> None:
 def restore_start(model: Any, start: dict[str, Tensor]) -> None:
     """Set adapter and base weights to those with which an interrupted run began.
 
-    Another machine may decompose the base weights differently. The checkpoint's adapter then belongs to other base weights than
-    those of this model.
+    Another machine may decompose the base weights differently. The checkpoint's adapter then belongs to other base
+    weights than those of this model.
     """
     from peft.tuners.lora import LoraLayer
     from peft.utils.integrations import gather_params_ctx

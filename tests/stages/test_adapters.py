@@ -1,4 +1,5 @@
-"""Every setting of PEFT's LoraConfig: it trains, resumes, merges and exports to the same logits, or is refused at its key."""
+"""Every setting of PEFT's LoraConfig: it trains, resumes, merges and exports to the same logits, or is refused at
+its key."""
 
 import dataclasses
 import json
@@ -281,7 +282,8 @@ def train(bases, out, settings, tied):
 
 
 def weights_with_gguf_adapter(base, file):
-    """The weights of a checkpoint, keyed by their names in GGUF, plus the adapter of a GGUF file, as llama.cpp applies it."""
+    """The weights of a checkpoint, keyed by their names in GGUF, plus the adapter of a GGUF file, as llama.cpp
+    applies it."""
     from gguf import GGUFReader
 
     reader = GGUFReader(file)
@@ -334,7 +336,8 @@ def test_a_setting_trains_resumes_merges_and_exports_to_the_same_logits(
 
 @pytest.mark.slow
 def test_a_run_that_resumes_on_another_machine_keeps_the_first_start_of_pissa(bases, trained_logits, tmp_path):
-    """Another machine may decompose the base weights differently. Here the first start was half as large, in another order."""
+    """Another machine may decompose the base weights differently. Here the first start was half as large, in another
+    order."""
     settings = {"r": 4, "init_lora_weights": "pissa"}
     train(bases, tmp_path / "out", settings, True)
     start = tmp_path / "other" / "checkpoints" / "adapter_start.safetensors"
