@@ -28,6 +28,7 @@ _REFUSED: Mapping[str, str] = {
     "corda_config": "CorDA needs its own pass over the data, which no stage does",
     "lora_ga_config": "LoRA-GA needs its own pass over the data, which no stage does",
     "kasa_config": "KaSA removes parts of the base weights for good, and needs terms in the loss that no trainer adds",
+    "velora_config": "its adapters hold more tensors than those of LoRA, with which resuming is not tested",
     "monteclora_config": "MonteCLoRA needs terms in the loss that no trainer adds",
     "arrow_config": "Arrow routes between several trained adapters, and a stage trains one",
     "use_bdlora": "block-diagonal LoRA is for servers that split a model over devices",
@@ -258,7 +259,7 @@ def export_refusals(peft: Mapping[str, Any]) -> Iterator[str]:
 
     An adapter of llama.cpp consists of pairs of matrices.
     """
-    for name in ("modules_to_save", "use_dora", "lora_bias", "velora_config"):
+    for name in ("modules_to_save", "use_dora", "lora_bias"):
         if peft.get(name):
             yield f"{name} has no form in an adapter of llama.cpp"
     if peft.get("bias", "none") != "none":

@@ -64,7 +64,6 @@ RIGHT = {
         {"modules_to_save": ["embed_tokens", "lm_head"], "tied": False},
     ],
     "ensure_weight_tying": [{"ensure_weight_tying": True, "modules_to_save": ["embed_tokens"]}],
-    "velora_config": [{"velora_config": {}}],
     "init_lora_weights": [
         *({"init_lora_weights": value} for value in (False, "gaussian", "orthogonal", "mica", "pissa", "olora")),
         {"init_lora_weights": "pissa_niter_4"},
@@ -99,6 +98,7 @@ REFUSED = {
     "corda_config": [({"corda_config": {}}, "its own pass over the data")],
     "lora_ga_config": [({"lora_ga_config": {}}, "its own pass over the data")],
     "kasa_config": [({"kasa_config": {}}, "removes parts of the base weights")],
+    "velora_config": [({"velora_config": {}}, "resuming is not tested")],
     "monteclora_config": [({"monteclora_config": {}}, "terms in the loss")],
     "arrow_config": [({"arrow_config": {}}, "several trained adapters")],
     "use_bdlora": [({"use_bdlora": {}}, "block-diagonal")],
