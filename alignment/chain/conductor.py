@@ -35,9 +35,10 @@ from alignment.models.gguf_import import import_gguf
 from alignment.models.stored_config import is_gguf
 from alignment.planning import disk
 from alignment.processes import STOP_SIGNALS, StageFailed, StopRequested, World, heartbeat, wait_for
-from alignment.recipe import ExportStage, Recipe, launch_file
+from alignment.recipe import ExportStage, Recipe, TrainingStage, launch_file
 from alignment.recipe.export_checks import engines_needed
-from alignment.stages.configs import ConfigsRequest
+from alignment.stages.config_trial import ConfigsRequest
+from alignment.stages.configs import TrainerSettings
 
 logger = get_logger(__name__)
 
@@ -107,7 +108,8 @@ class _Chain:
         This imports TRL, which takes time. The check is therefore skipped if all training stages are done, or if the
         same settings have passed the check on this machine before.
         """
-        stages = [step.request.stage for step in self.steps if step.trains and step.artifact() is None]
+        waiting = [step.request.stage for step in self.steps if step.trains and step.artifact() is None]
+        stages = [TrainerSettings.of(stage) for stage in waiting if isinstance(stage, TrainingStage)]
         if not stages:
             return
         request = ConfigsRequest(
@@ -123,7 +125,7 @@ class _Chain:
         log.unlink(missing_ok=True)
         child = processes.child_environment(self.environment, World(0, 1, None), alone=True, port_offset=0)
         try:
-            processes.run("alignment.stages.configs", request, log, child)
+            processes.run("alignment.stages.config_trial", request, log, child)
         except StageFailed:
             raise ChainStopped(f"the recipe can't run with these settings:\n{processes.log_tail(log)}") from None
         write_text(passed, mark)

@@ -8,7 +8,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -143,8 +143,12 @@ def _check(arguments: argparse.Namespace) -> int:
     from alignment.tokenization.row_checks import FAST_ROWS, check_rows
 
     recipe = _load(arguments)
-    mistakes, notes = check_rows(recipe, FAST_ROWS if arguments.fast else None)
-    mistakes += [] if arguments.fast else [*check_environment(recipe), *_config_refusals(recipe)]
+    if arguments.fast:
+        mistakes, notes = check_rows(recipe, FAST_ROWS)
+    else:
+        with _config_trial(recipe) as config_refusals:
+            mistakes, notes = check_rows(recipe, None)
+            mistakes += [*check_environment(recipe), *config_refusals()]
     if mistakes:
         raise RecipeError(locate(arguments.recipe, arguments.overrides, mistakes))
     warnings = [*torn_documents(recipe), *notes]
@@ -164,16 +168,18 @@ def _check(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _config_refusals(recipe: Recipe) -> list[Mistake]:
-    """Return the mistakes in settings of training stages that the config classes of TRL and PEFT refuse."""
-    from alignment.recipe import TrainingStage
-    from alignment.stages.configs import new_refusals
+@contextlib.contextmanager
+def _config_trial(recipe: Recipe) -> Iterator[Callable[[], list[Mistake]]]:
+    """Start to build the config objects of TRL and PEFT in another process, and yield a function that waits for it.
 
-    # DeepSpeed logs to stdout when it is imported, and stdout is for the command's result.
-    with contextlib.redirect_stdout(sys.stderr):
-        refusals = new_refusals([stage for stage in recipe.stages if isinstance(stage, TrainingStage)])
+    The function returns the mistakes in settings of training stages that the config classes refuse.
+    """
+    from alignment.recipe import TrainingStage
+    from alignment.stages.accepted_settings import new_trial
+
     names = [stage.name for stage in recipe.stages]
-    return [(("stages", names.index(refusal.stage), *refusal.place), refusal.message) for refusal in refusals]
+    with new_trial([stage for stage in recipe.stages if isinstance(stage, TrainingStage)]) as refusals:
+        yield lambda: [(("stages", names.index(item.stage), *item.place), item.message) for item in refusals()]
 
 
 def _step_rows(steps: Sequence[Step]) -> list[dict[str, Any]]:

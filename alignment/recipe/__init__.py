@@ -8,10 +8,10 @@ settings of PEFT's LoraConfig (see `alignment.recipe.trainer_fields`). This pack
 
 from __future__ import annotations
 
+from alignment.models.trainer_classes import CONFIGS
 from alignment.recipe.problems import RecipeError
 from alignment.recipe.recipe_file import json_schema, load, locate, validate
 from alignment.recipe.schema import (
-    CONFIGS,
     MODEL_KINDS,
     AnyStage,
     BuildStage,

@@ -12,11 +12,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from alignment.models.trainer_classes import CONFIGS
 from alignment.recipe import builders, checks, export_checks, mistakes, trainer_fields
 from alignment.recipe.mistakes import known_place
 from alignment.recipe.overlays import merge, override, replace_at
 from alignment.recipe.problems import Mistake, Place, RecipeError, RecipeProblem
-from alignment.recipe.schema import CONFIGS, ExportStage, Recipe
+from alignment.recipe.schema import ExportStage, Recipe
 from alignment.recipe.yaml_source import YamlSource, parse
 from alignment.wording import Text, did_you_mean, display, short
 

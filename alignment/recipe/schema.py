@@ -15,6 +15,7 @@ from alignment.export.export_settings import Calibration, Comparison, Push, Quan
 from alignment.extensions import Extension, ExtensionReference, NameOrExtension
 from alignment.grading.sandbox_settings import SandboxSettings
 from alignment.models.source import Context
+from alignment.models.trainer_classes import CONFIGS
 from alignment.recipe.merge_stage import MergeStage
 from alignment.recipe.stage_base import Stage
 from alignment.recipe.stage_parts import (
@@ -107,7 +108,9 @@ class DpoStage(TrainingStage):
 
 
 class KtoStage(TrainingStage):
-    """Kahneman-Tversky optimization (KTO, arXiv 2402.01306): learn from answers that were accepted or rejected one by one."""
+    """Kahneman-Tversky optimization (KTO, arXiv 2402.01306): learn from answers that were accepted or rejected one by
+    one.
+    """
 
     kind: Literal["kto"]
     data: list[DataSource] = Field(min_length=1)
@@ -151,8 +154,8 @@ class GrpoStage(TrainingStage):
     counted."""
     rollout_engine: Literal["auto", "transformers", "cpu"] = "auto"
     """The engine that generates the completions, unless `train: {use_vllm: true}` is set. `cpu` is a decoder for Qwen2
-    models on CPUs that computes the prompt of a group once. `auto` chooses `cpu` for stages that compute in bfloat16 on a
-    CPU, and `transformers` for all others."""
+    models on CPUs that computes the prompt of a group once. `auto` chooses `cpu` for stages that compute in bfloat16
+    on a CPU, and `transformers` for all others."""
 
 
 class EvaluateStage(Stage):
@@ -253,8 +256,6 @@ STAGES: dict[str, type[Stage]] = {
     get_args(stage.model_fields["kind"].annotation)[0]: stage for stage in get_args(get_args(AnyStage)[0])
 }
 """The class of each kind of stage."""
-CONFIGS = {"pretrain": "SFTConfig", "sft": "SFTConfig", "dpo": "DPOConfig", "kto": "KTOConfig", "grpo": "GRPOConfig"}
-"""TRL's config class for each kind of stage that trains."""
 MODEL_KINDS = tuple(CONFIGS)
 """Kinds of stages that train a model."""
 
@@ -289,7 +290,8 @@ class Recipe(Settings):
     model: BaseModelSettings
     """The base model."""
     sources: list[str | dict[str, Any]] = Field(default_factory=list)
-    """Repositories for all build stages whose builder reads repositories, unless the stage's settings name repositories."""
+    """Repositories for all build stages whose builder reads repositories, unless the stage's settings name
+    repositories."""
     stages: list[AnyStage] = Field(min_length=1)
     """The stages, in the order in which they run."""
     evaluate: list[BenchmarkSettings] = Field(default_factory=list)

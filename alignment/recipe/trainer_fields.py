@@ -1,9 +1,9 @@
 """Check `train:` and `peft:` of a recipe against the config classes of TRL and PEFT, without importing TRL or PEFT.
 
-These settings become arguments of `SFTConfig`, `DPOConfig`, `KTOConfig`, `GRPOConfig` and `LoraConfig` of the installed versions.
-Importing TRL takes about eight seconds; parsing the source of its config classes takes a tenth of a second. Some
-errors, such as settings that exclude each other, are found only when the config objects are created;
-`alignment.stages.configs` does that.
+These settings become arguments of `SFTConfig`, `DPOConfig`, `KTOConfig`, `GRPOConfig` and `LoraConfig` of the installed
+versions. Importing TRL takes about eight seconds; parsing the source of its config classes takes a tenth of a second.
+Some errors, such as settings that exclude each other, are found only when the config objects are created;
+`alignment.stages.config_trial` does that.
 """
 
 from __future__ import annotations

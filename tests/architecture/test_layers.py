@@ -7,7 +7,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 
-# From the top down. A module belongs to the longest name that it begins with; modules of one layer may import each other.
+# From the top down. A module belongs to the longest name that it begins with; modules of one layer may import each
+# other.
 LAYERS = [
     {"benchmarks"},
     {"alignment.cli"},

@@ -1,4 +1,6 @@
-"""Stop signals: training saves a checkpoint at the end of its step, the run ends with code 75, and the next run resumes."""
+"""Stop signals: training saves a checkpoint at the end of its step, the run ends with code 75, and the next run
+resumes.
+"""
 
 import os
 import signal
@@ -132,7 +134,9 @@ def test_a_stopped_run_saves_ends_with_75_and_resumes_to_the_same_weights(send, 
 
 
 def test_a_launcher_that_dies_of_the_signal_leaves_a_checkpoint_too(make_workshop):
-    """`accelerate launch` itself passes no signal on; the run ends with its launcher, and another run waits for that."""
+    """`accelerate launch` itself passes no signal on; the run ends with its launcher, and another run waits for
+    that.
+    """
     folder = make_workshop()
     path = recipe(folder)
     code, log = stopped(tiny.command(path), folder, signal.SIGTERM, to_group)

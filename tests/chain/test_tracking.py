@@ -1,4 +1,6 @@
-"""Weights & Biases: one group per chain, one run per stage, which is continued after an interruption; offline by default."""
+"""Weights & Biases: one group per chain, one run per stage, which is continued after an interruption; offline by
+default.
+"""
 
 import pytest
 

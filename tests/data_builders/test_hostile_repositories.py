@@ -77,7 +77,9 @@ def plant_programs(folder: Path, canaries: Path) -> None:
 
 @pytest.fixture
 def hostile(repository: MakeRepository, tmp_path: Path) -> tuple[Path, Path]:
-    """A repository with all planted programs and a missing object, and the folder where a program that runs leaves a file."""
+    """A repository with all planted programs and a missing object, and the folder where a program that runs leaves a
+    file.
+    """
     folder = repository({"a.py": code("alpha"), "gone.py": code("gone")}, name="hostile")
     for number in range(3):
         commit(folder, f"Make the first module take {number} more steps", {"a.py": code("alpha", 14 + number)})

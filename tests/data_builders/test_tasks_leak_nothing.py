@@ -130,7 +130,9 @@ def make(folder: Path, files: dict[str, str | bytes], later: dict[str, str | byt
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory, grader: Any) -> SimpleNamespace:
-    """Tasks of a split repository with planted secrets and a benchmark solution, and of one with a copy of held-out code."""
+    """Tasks of a split repository with planted secrets and a benchmark solution, and of one with a copy of held-out
+    code.
+    """
     base = tmp_path_factory.mktemp("firm")
     firm = make(base / "shop", {
         "shop/__init__.py": "", "shop/prices.py": PRICES, "shop/base.py": BASE, "shop/solved.py": SOLUTION, "tests/test_prices.py": TESTS,

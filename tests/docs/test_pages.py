@@ -1,4 +1,6 @@
-"""The pages: built without a broken link, error texts as printed, and every command block run or exempt with a reason."""
+"""The pages: built without a broken link, error texts as printed, and every command block run or exempt with a
+reason.
+"""
 
 import os
 import re

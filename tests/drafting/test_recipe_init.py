@@ -1,4 +1,6 @@
-"""`align init` on small generated repositories: what is in the recipe, what is left out and why, and that it is valid."""
+"""`align init` on small generated repositories: what is in the recipe, what is left out and why, and that it is
+valid.
+"""
 
 import json
 import subprocess

@@ -18,7 +18,9 @@ SHA256 = hashlib.sha256(CONTENT).hexdigest()
 
 @pytest.fixture
 def server(tmp_path, monkeypatch):
-    """An HTTP server of a few files with support for ranges: `requests` lists them, `cut` ends the next response early."""
+    """An HTTP server of a few files with support for ranges: `requests` lists them, `cut` ends the next response
+    early.
+    """
     monkeypatch.setenv("ALIGN_CACHE", str(tmp_path))
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
     monkeypatch.setenv("no_proxy", "*")

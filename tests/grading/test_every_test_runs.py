@@ -1,4 +1,6 @@
-"""Every test of a task runs, as pytest and unittest would run it, or the task is refused; no program passes untested."""
+"""Every test of a task runs, as pytest and unittest would run it, or the task is refused; no program passes
+untested.
+"""
 
 import json
 import os

@@ -44,7 +44,9 @@ def after_stages(base, out, ranks):
 
 @torch.no_grad()
 def gap(trained, base, adapter):
-    """Largest difference of a logit between the trained model and the base with the adapter, as a share of the largest."""
+    """Largest difference of a logit between the trained model and the base with the adapter, as a share of the
+    largest.
+    """
     expected = load(trained)(PROBE).logits
     adapted = PeftModel.from_pretrained(load(base), str(adapter)).eval()(PROBE).logits
     return ((expected - adapted).abs().max() / expected.abs().max()).item()

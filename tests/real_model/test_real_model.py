@@ -2,8 +2,8 @@
 
     make realmodel MODEL=qwen2.5-coder-0.5b-instruct-q4_k_m.gguf
 
-Takes about half an hour on two cores. Figures must stay in the bands that are recorded here; they were measured with greedy
-decoding in bfloat16, whose rounding differs a little between machines.
+Takes about half an hour on two cores. Figures must stay in the bands that are recorded here; they were measured with
+greedy decoding in bfloat16, whose rounding differs a little between machines.
 """
 
 import json

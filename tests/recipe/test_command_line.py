@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from contextlib import nullcontext
 
 import pytest
 
@@ -122,16 +123,23 @@ def test_the_full_check_prints_one_json_document_too(recipe, monkeypatch, tmp_pa
 
 
 def test_settings_that_were_accepted_before_are_not_built_again(recipe, monkeypatch, tmp_path, capsys):
-    from alignment.stages import configs
+    from alignment.stages import accepted_settings
+    from alignment.stages.config_trial import Refusal
 
     built = []
     monkeypatch.setenv("ALIGN_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(configs, "refusals", lambda stages: built.extend(stage.name for stage in stages) or [])
+
+    def accept(stages):
+        built.extend(stage.name for stage in stages)
+        return nullcontext(list)
+
+    monkeypatch.setattr(accepted_settings, "trial", accept)
     assert main(["check", recipe]) == main(["check", recipe]) == 0
     assert built == ["pretrain", "sft", "dpo", "grpo", "kto"]
     assert main(["check", recipe, "--set", "stages.dpo.train.beta=0.3"]) == 0
     assert built[5:] == ["dpo"]
-    monkeypatch.setattr(configs, "refusals", lambda stages: [configs.Refusal(stages[0].name, ("train",), "refused")])
+    refused = [Refusal("dpo", ("train",), "refused")]
+    monkeypatch.setattr(accepted_settings, "trial", lambda stages: nullcontext(lambda: refused))
     for _ in range(2):  # what is refused is checked again
         assert main(["check", recipe, "--set", "stages.dpo.train.beta=0.4"]) == 1
         assert "refused" in capsys.readouterr().err

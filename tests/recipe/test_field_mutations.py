@@ -5,7 +5,7 @@ import json
 import pytest
 
 from alignment.recipe import CONFIGS, RecipeError, TrainingStage, load, trainer_fields
-from alignment.stages.configs import refusals
+from alignment.stages.config_trial import refusals
 
 STAGES = {
     "pretrain": {"data": [{"data": "documents.jsonl"}]},
@@ -81,7 +81,9 @@ GOOD = [
 
 @pytest.fixture(scope="module")
 def check(tmp_path_factory, tiny_tokenizer_dir):
-    """A function that checks a recipe of one stage with these settings: the problems, from the file or the constructors."""
+    """A function that checks a recipe of one stage with these settings: the problems, from the file or the
+    constructors.
+    """
     folder = tmp_path_factory.mktemp("fields")
     for name, row in ROWS.items():
         (folder / f"{name}.jsonl").write_text(json.dumps(row) + "\n")

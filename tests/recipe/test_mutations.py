@@ -1,4 +1,6 @@
-"""A thousand recipes with one mistake each: every one is refused with file and line, and no other exception is raised."""
+"""A thousand recipes with one mistake each: every one is refused with file and line, and no other exception is
+raised.
+"""
 
 import copy
 import json

@@ -1,4 +1,6 @@
-"""Recipes with one mistake each, and the controls among them: every one gives its right result, with file, line and key."""
+"""Recipes with one mistake each, and the controls among them: every one gives its right result, with file, line and
+key.
+"""
 
 import json
 import re
@@ -10,7 +12,7 @@ import pytest
 
 from alignment.recipe import RecipeError, TrainingStage, load, locate
 from alignment.recipe.environment_checks import check_environment
-from alignment.stages.configs import refusals
+from alignment.stages.config_trial import refusals
 
 ROOT = Path(__file__).resolve().parents[2]
 CASES = ROOT.parent / "shared" / "cases" / "train"

@@ -1,4 +1,6 @@
-"""Settings of `train:` and `peft:`: read from the source of TRL and PEFT, and equal to those of the imported classes."""
+"""Settings of `train:` and `peft:`: read from the source of TRL and PEFT, and equal to those of the imported
+classes.
+"""
 
 import dataclasses
 

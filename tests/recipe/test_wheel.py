@@ -1,4 +1,6 @@
-"""The wheel outside of a checkout: shipped recipes are found from any folder, and results stay out of the installation."""
+"""The wheel outside of a checkout: shipped recipes are found from any folder, and results stay out of the
+installation.
+"""
 
 import json
 import os

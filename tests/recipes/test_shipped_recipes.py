@@ -12,7 +12,8 @@ from transformers import AutoModelForCausalLM
 from alignment.models import loading, shapes
 from alignment.planning import presentation
 from alignment.recipe import SftStage, TrainingStage, launch_file, load
-from alignment.stages.configs import lora_config, refusals
+from alignment.stages.config_trial import refusals
+from alignment.stages.configs import lora_config
 
 ROOT = Path(__file__).resolve().parents[2]
 SHIPPED = sorted(

@@ -1,4 +1,6 @@
-"""Checks of lengths, attention and kernels: settings that would drop context silently or mix packed samples are errors."""
+"""Checks of lengths, attention and kernels: settings that would drop context silently or mix packed samples are
+errors.
+"""
 
 import pytest
 import yaml

@@ -1,6 +1,6 @@
 """TRL's and PEFT's config objects: the toolkit's defaults, and all settings that they refuse, reported at once."""
 
-import json
+import itertools
 import subprocess
 import sys
 
@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from alignment.recipe import DpoStage, GrpoStage, KtoStage, PretrainStage, SftStage
-from alignment.stages.configs import launch_refusals, lora_config, missing_packages, refusals, training_config
+from alignment.stages.config_trial import LORA_WITHOUT_CONFLICTS, ConfigsRequest, refusals
+from alignment.stages.configs import TrainerSettings, launch_refusals, lora_config, missing_packages, training_config
 
 KINDS = {"pretrain": PretrainStage, "sft": SftStage, "dpo": DpoStage, "kto": KtoStage, "grpo": GrpoStage}
 
@@ -49,6 +50,16 @@ def test_lora_covers_all_linear_layers_by_default_and_full_weights_have_no_lora_
     assert lora_config(stage("sft")) is None
     assert lora_config(stage("sft", peft={"r": 4})).target_modules == "all-linear"
     assert lora_config(stage("sft", peft={"r": 4, "target_modules": ["q_proj"]})).target_modules == {"q_proj"}
+
+
+def test_peft_accepts_every_combination_of_the_settings_that_the_trial_skips():
+    values = {
+        "r": (1, 8), "lora_alpha": (1, 16), "lora_dropout": (0.0, 0.5), "target_modules": ("all-linear", ["q_proj"]),
+        "bias": ("none", "all", "lora_only"), "use_rslora": (True, False),
+    }  # fmt: skip
+    assert set(values) == LORA_WITHOUT_CONFLICTS
+    for chosen in itertools.product(*values.values()):
+        lora_config(stage("sft", peft=dict(zip(values, chosen, strict=True))))
 
 
 def test_all_refused_settings_are_reported_at_once_with_their_stages():
@@ -120,13 +131,9 @@ def test_missing_packages_of_all_stages_are_reported(monkeypatch):
 
 
 def test_the_check_as_a_process_prints_refused_settings_and_ends_with_1():
-    request = {
-        "stages": [stage("sft", train={"eval_strategy": "sometimes"}).model_dump(mode="json")],
-        "fsdp": False,
-        "processes": 1,
-    }
-    command = [sys.executable, "-m", "alignment.stages.configs"]
-    done = subprocess.run(command, input=json.dumps(request), capture_output=True, text=True, check=False)
+    request = ConfigsRequest(stages=[TrainerSettings.of(stage("sft", train={"eval_strategy": "sometimes"}))])
+    command = [sys.executable, "-m", "alignment.stages.config_trial"]
+    done = subprocess.run(command, input=request.to_json(), capture_output=True, text=True, check=False)
     assert done.returncode == 1 and "SFTConfig refuses" in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr
 

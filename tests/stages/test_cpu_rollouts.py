@@ -1,4 +1,6 @@
-"""Rollouts of the CPU decoder: transformers' tokens and distribution, one computation of a shared prompt, adapters included."""
+"""Rollouts of the CPU decoder: transformers' tokens and distribution, one computation of a shared prompt, adapters
+included.
+"""
 
 import logging
 

@@ -1,4 +1,6 @@
-"""Context-level fill-in-the-middle: whole samples, joined to the file's text, in the documented layout, at the given share."""
+"""Context-level fill-in-the-middle: whole samples, joined to the file's text, in the documented layout, at the given
+share.
+"""
 
 import random
 from collections import Counter

@@ -1,4 +1,6 @@
-"""Order of rows that are not packed: each once per epoch, similar lengths in a step, the same order in a resumed run."""
+"""Order of rows that are not packed: each once per epoch, similar lengths in a step, the same order in a resumed
+run.
+"""
 
 import itertools
 import random

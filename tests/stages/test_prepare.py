@@ -1,4 +1,6 @@
-"""From rows to token ids: the ids of the official template, labels on the answers only, and counts of everything dropped."""
+"""From rows to token ids: the ids of the official template, labels on the answers only, and counts of everything
+dropped.
+"""
 
 import random
 from collections import Counter

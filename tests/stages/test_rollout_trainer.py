@@ -1,4 +1,6 @@
-"""The trainer of GRPO: times by part, TRL's numbers where nothing is replaced, and the correction for the CPU decoder."""
+"""The trainer of GRPO: times by part, TRL's numbers where nothing is replaced, and the correction for the CPU
+decoder.
+"""
 
 import pytest
 import torch
@@ -135,7 +137,9 @@ def test_the_importance_ratio_is_the_one_of_trl(make, monkeypatch, mode):
 
 @pytest.mark.parametrize("steps_per_generation", [1, 2])
 def test_the_correction_multiplies_the_loss(make, monkeypatch, steps_per_generation):
-    """With one generation for several steps TRL keeps the old log-probabilities; otherwise those of the loss are used."""
+    """With one generation for several steps TRL keeps the old log-probabilities; otherwise those of the loss are
+    used.
+    """
     trainer = make(
         RolloutTrainer, engine="cpu", per_device_train_batch_size=8 // steps_per_generation,
         steps_per_generation=steps_per_generation, vllm_importance_sampling_mode="token_truncate",

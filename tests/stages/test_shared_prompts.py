@@ -1,4 +1,6 @@
-"""Log-probabilities with the prompt of a group computed once are those of the padded batch, and so are the gradients."""
+"""Log-probabilities with the prompt of a group computed once are those of the padded batch, and so are the
+gradients.
+"""
 
 import pytest
 import torch

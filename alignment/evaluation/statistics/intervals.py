@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-import numpy as np
+if TYPE_CHECKING:
+    import numpy as np
 
 Z_95 = 1.959963984540054
 """The 97.5% quantile of the standard normal distribution."""
@@ -57,6 +59,8 @@ def bootstrap(values: Sequence[float], seed: int = 0) -> tuple[float, float]:
     """
     if not values:
         return 0.0, 1.0
+    import numpy as np
+
     low, high = np.percentile(resampled_means(np.asarray(values, dtype=float), seed), [2.5, 97.5])
     return float(low), float(high)
 
@@ -73,6 +77,8 @@ def resampled_means(values: np.ndarray, seed: int) -> np.ndarray:
 
     The seed determines the result.
     """
+    import numpy as np
+
     generator = np.random.default_rng(seed)
     means = np.empty(BOOTSTRAP_RESAMPLES)
     for index in range(BOOTSTRAP_RESAMPLES):  # one row at a time keeps memory small for thousands of tasks
