@@ -1,7 +1,7 @@
 """Try the settings of training stages on the config classes of TRL, transformers and PEFT, before the first stage runs.
 
 `python -m alignment.stages.config_trial < request.json` builds the config objects of all stages, to find settings that
-are refused. The process imports only what the config classes need: see `_hide_peft`.
+are refused. The process imports only what the config classes need: see `_skip_model_code`.
 """
 
 from __future__ import annotations
@@ -86,14 +86,24 @@ _NEEDS_MODEL = ("galore", "apollo", "lomo", "adalomo")
 
 
 def _optimizer(args: Any) -> Any:
-    """Make a stage's optimizer for one parameter, as transformers' Trainer would make it."""
+    """Make a stage's optimizer for one parameter, as transformers' Trainer would make it.
+
+    For AdamW, check the settings and return an optimizer that only holds the learning rate: making a real optimizer of
+    torch imports `torch._dynamo`, and Trainer imports the code of models. Both take seconds.
+    """
     import torch
 
     parameter = torch.nn.Parameter(torch.zeros(2, 2))
     if args.optim in ("adamw_torch", "adamw_torch_fused") and not args.optim_args:
-        # The same object as Trainer makes. Importing Trainer takes a second.
-        betas = (args.adam_beta1, args.adam_beta2)
-        return torch.optim.AdamW([parameter], lr=args.learning_rate, betas=betas, eps=args.adam_epsilon)
+        # `alignment.recipe.trainer_fields` has checked all other bounds of AdamW's settings.
+        if args.adam_beta2 >= 1:
+            raise ValueError(f"adam_beta2 must be below 1, not {args.adam_beta2}")
+
+        class RateHolder(torch.optim.Optimizer):
+            def add_param_group(self, param_group: dict[str, Any]) -> None:
+                self.param_groups.append({**self.defaults, **param_group})
+
+        return RateHolder([parameter], {"lr": args.learning_rate})
     from transformers import Trainer
 
     optimizer_class, settings = Trainer.get_optimizer_cls_and_kwargs(args)
@@ -134,18 +144,22 @@ def _schedule_refusals(stage: TrainingStage | TrainerSettings, args: Any) -> Ite
         yield key, f"{settings_text} gives a learning rate below 0, or none at all, at some step"
 
 
-def _hide_peft() -> None:
-    """Let transformers and TRL believe that PEFT is not installed.
+def _skip_model_code() -> None:
+    """Keep transformers from importing the code of models, which takes longer than all other imports of the trial.
 
-    `transformers.trainer_utils` imports PEFT, and thereby the code of models, only to recognize models with adapters.
-    That takes more time than everything else that the config classes import.
+    `transformers.trainer_utils` imports PEFT, to recognize models with adapters: PEFT is hidden until `_show_peft` is
+    called. A new `TrainingArguments` imports all reporters, to find out whether Kubeflow starts the process: stages never
+    use this reporter.
     """
     if "peft" not in sys.modules:
         sys.modules["peft"] = None  # type: ignore[assignment]
+    import transformers.integrations
+
+    setattr(transformers.integrations, "is_kubeflow_available", lambda: False)  # noqa: B010 - mypy knows no such name
 
 
 def _show_peft() -> None:
-    """Undo `_hide_peft`."""
+    """Make PEFT importable again."""
     if "peft" in sys.modules and sys.modules["peft"] is None:
         del sys.modules["peft"]
 
@@ -153,7 +167,7 @@ def _show_peft() -> None:
 def main() -> int:
     """Check the stages of the request on stdin. Return the exit code: 1 if problems were printed, else 0."""
     logs.configure()
-    _hide_peft()
+    _skip_model_code()
     import trl.trainer.base_config  # noqa: F401 - imported while the parent still prepares the request
 
     request = ConfigsRequest.from_json(sys.stdin.read())
