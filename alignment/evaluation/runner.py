@@ -169,12 +169,13 @@ class _EvaluationRun:
             for problem in benchmark.problems
             for sample in range(benchmark.n)
         ]
-        times = [record.get("seconds") for record in records]  # completions of version 0.1.0 have no time
+        # Completions of version 0.1.0 have no time.
+        times = [record["seconds"] for record in records if record.get("seconds") is not None]
         return {
             "completions": len(records),
             "cut": sum(record["finish"] == "length" for record in records),
             "tokens": sum(record["tokens"] for record in records),
-            "seconds": None if None in times else round(sum(times), 2),
+            "seconds": round(sum(times), 2) if len(times) == len(records) else None,
         }
 
     def measure(self, request: BenchmarkRequest, benchmark: Benchmark, problems: Sequence[Problem]) -> None:

@@ -57,9 +57,10 @@ def restore_start(model: Any, start: dict[str, Tensor]) -> None:
     from peft.tuners.lora import LoraLayer
     from peft.utils.integrations import gather_params_ctx
 
-    for name, layer in model.named_modules():
-        if not isinstance(layer, LoraLayer) or f"{name}.lora_A.weight" not in start:
+    for name, module in model.named_modules():
+        if not isinstance(module, LoraLayer) or f"{name}.lora_A.weight" not in start:
             continue
+        layer: Any = module
         now = layer.lora_A["default"].weight, layer.lora_B["default"].weight
         first = tuple(start[f"{name}.lora_{kind}.weight"].to(now[0]) for kind in "AB")
         if all(torch.equal(one, other) for one, other in zip(now, first, strict=True)):
