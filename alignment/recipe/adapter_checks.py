@@ -257,13 +257,20 @@ def _ranks(peft: Mapping[str, Any]) -> list[tuple[str, Any]]:
 def export_refusals(peft: Mapping[str, Any]) -> Iterator[str]:
     """Yield the reasons why an adapter with these settings can't be exported without its base model.
 
-    An adapter of llama.cpp consists of pairs of matrices.
+    An adapter of llama.cpp consists of pairs of matrices. `align extract` writes the refused adapters as adapters of one
+    rank, if they change linear layers only.
     """
     for name in ("modules_to_save", "use_dora", "lora_bias"):
         if peft.get(name):
             yield f"{name} has no form in an adapter of llama.cpp"
     if peft.get("bias", "none") != "none":
         yield "bias has no form in an adapter of llama.cpp"
+    for name in ("rank_pattern", "alpha_pattern"):
+        if peft.get(name):
+            yield f"{name} gives layers different ranks or scales, and an adapter that is exported alone has one of each"
+    start = peft.get("init_lora_weights")
+    if isinstance(start, str) and start.lower().startswith(("pissa", "olora")):
+        yield f"init_lora_weights: {start} changes the weights of the base during training"
     targets = peft.get("target_modules")
     if isinstance(targets, str):
         adapted = matches(targets, _EMBEDDING)

@@ -121,7 +121,7 @@ def test_the_cases_of_a_slow_program_have_a_limit_together(limited: Grader) -> N
     verdict = limited.grade_many([(stdio(*CASES * 2), "import time\ntime.sleep(0.5)\nprint(input())")])[0]
     reasons = [test.reason for test in verdict.tests]
     assert verdict.reason == "timeout"
-    assert reasons.count("passed") <= 16 and reasons[-1] == "not_run"  # 8 s for 40 cases
+    assert reasons.count("passed") < 30 and reasons[-1] == "not_run"  # 8 s for 40 cases of 0.5 s
 
 
 def test_one_slow_case_fails_alone(limited: Grader) -> None:

@@ -299,6 +299,10 @@ def weights_with_gguf_adapter(base, file):
     return weights
 
 
+WRITTEN_ALL_THE_SAME = ("rank_pattern", "alpha_pattern", "init_lora_weights")
+"""Settings with which `align check` refuses the format `adapter`, although the file of llama.cpp is right."""
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("field", "settings"), cases(RIGHT))
 def test_a_setting_trains_resumes_merges_and_exports_to_the_same_logits(
@@ -315,7 +319,8 @@ def test_a_setting_trains_resumes_merges_and_exports_to_the_same_logits(
 
     write_folder(open_checkpoint(out / "model"), tmp_path / "exported", "tiny", "")
     torch.testing.assert_close(logits_of(tmp_path / "exported"), merged, rtol=0, atol=0)
-    if list(export_refusals(settings)):
+    refused = list(export_refusals({key: value for key, value in settings.items() if key not in WRITTEN_ALL_THE_SAME}))
+    if refused:
         with pytest.raises(ValueError, match=r"not support|not a LoRA matrix"):
             write_adapter(out / "adapter", open_checkpoint(base), tmp_path / "adapter.gguf")
     else:
