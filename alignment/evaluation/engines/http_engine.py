@@ -41,9 +41,8 @@ ServerKind = Literal["vllm", "llamacpp", "other"]
 _VLLM_FIELDS: frozenset[SamplingField] = ALL_SAMPLING_FIELDS - {"top_p with min_p"}
 """vLLM applies min_p before top_p, so that top_p counts other probabilities if both are set."""
 _VLLM_SAMPLING = {"presence_penalty": 0.0, "frequency_penalty": 0.0}
-_LLAMACPP_SAMPLING = {"samplers": ["penalties", "temperature", "top_k", "top_p", "min_p"], "repeat_last_n": -1}
-"""The samplers that run, in this order, and the number of tokens that count for the repetition penalty (all). llama.cpp's
-default order applies the temperature last."""
+_LLAMACPP_SAMPLING = {"samplers": ["penalties", "temperature", "top_k", "top_p", "min_p"]}
+"""The samplers that run, in this order. llama.cpp's default order applies the temperature last."""
 
 
 class HttpEngine:
@@ -126,6 +125,7 @@ class HttpEngine:
             body["stop"] = list(job.stop)
         if self.kind == "llamacpp":
             body |= {"top_k": job.top_k, "min_p": job.min_p, "repeat_penalty": job.repetition_penalty}
+            body["repeat_last_n"] = len(job.ids) + limit  # the penalty counts all tokens
             return self._complete_llamacpp(job, {**body, **_LLAMACPP_SAMPLING, "n_predict": limit})
         body |= {"model": self.model, "max_tokens": limit}
         if self.kind == "vllm":
