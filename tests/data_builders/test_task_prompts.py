@@ -69,10 +69,9 @@ def needed(module: str, name: str, *, characters: int = 6000, **files: str) -> A
     texts |= {f"shop/{key}.py": text for key, text in files.items()}
     (function,) = [item for item in functions("shop/prices.py", module) if item.qualname == name]
     code = RepositoryCode(texts, "shop").needed(function, characters)
-    prepared: Any = SimpleNamespace(texts=texts)
     return SimpleNamespace(
         module=code.module, head=code.head, others=code.others, indentation=code.indentation,
-        unresolved=unresolved_names(prepared, function, code),
+        unresolved=unresolved_names(module, function, code),
     )  # fmt: skip
 
 
