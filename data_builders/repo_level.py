@@ -217,9 +217,9 @@ def _rendered(row: dict[str, Any], last: dict[str, Any], settings: FimSettings, 
 
     Args:
         row: the document, with the columns `repository` and `files`.
-        last: the row of the last file. It determines the random numbers for cutting.
+        last: the row of the last file. Its content and `seed` together seed the random cut.
         settings: how many documents are cut, and how.
-        seed: seed of the random numbers.
+        seed: see `last`.
     """
     files = [(file["path"], file["text"]) for file in row["files"]]
     path, text = files[-1]

@@ -16,7 +16,7 @@ from data_builders.repositories.sources import Repository, read_texts
 from data_builders.tasks.python.python_suite import is_documentation, is_test_file
 
 SHARES = (0.2, 0.1, 0.4)
-"""Share of the newest commits that is held out for a benchmark. The shares are tried in this order."""
+"""Shares of the newest commits to hold out for a benchmark. The first share that gives enough pieces of code is used."""
 ENOUGH_PIECES = 20
 """Smallest number of held-out pieces of code with which a benchmark can show a difference between two models."""
 ENOUGH_COMMITS = 20

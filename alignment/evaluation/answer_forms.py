@@ -30,7 +30,7 @@ AnswerForm = Literal["function", "body", "continuation", "fim"]
 ANSWER = "answer"
 """Name of the column with the form."""
 FORM_COLUMNS = (ANSWER, "prefix", "suffix")
-"""Columns of a task row from which prompt and program of a form are made."""
+"""Columns of a task row from which the prompt and the program of an answer form are made."""
 TEXT_FORMS = ("continuation", "fim")
 """Forms without a chat template: the model goes on with code."""
 _STOPS = ("def ", "class ", "async def ", "@")

@@ -36,10 +36,7 @@ class PublicFile:
     sha256: str | None = None
     """SHA-256 of the uncompressed content."""
     by_hand: bool = False
-    """Whether a person must get the file, because it takes more than one download.
-
-    If the file is missing, an error then says where to get it.
-    """
+    """Whether the file cannot be downloaded automatically. An error then tells the user where to get the file."""
     aliases: tuple[str, ...] = ()
     """Other names that the file may have in a folder."""
     note: str = ""

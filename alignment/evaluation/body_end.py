@@ -61,7 +61,7 @@ def _cut_python(prefix: str, completion: str) -> str:
 
 
 def _end_of_block(block: str) -> int | None:
-    """Return the number of lines of the indented block with which a text begins, or None if the text ends inside the
+    """Return how many lines the indented block at the beginning of a text has, or None if the text ends inside that
     block.
     """
     depth = 0

@@ -72,7 +72,7 @@ class SuiteTable(TypedDict):
     compared_with: str
     recognized_by: str
     limit: int | None
-    """Only so many tasks of each benchmark were measured, the first ones. None means all."""
+    """Number of tasks of each benchmark that were measured, from the first one on. None if all were measured."""
     rows: list[SuiteRow]
     left_out: dict[str, str]
     """Benchmark with a published score -> why it was not measured."""

@@ -189,7 +189,9 @@ class _Program:
         )
 
     def scripts(self) -> list[ast.stmt]:
-        """Return the top-level statements to remove: scripts, and statements that need a removed variable."""
+        """Return the top-level statements that a program is graded without: script code such as calls and prints, and
+        statements that use a variable which only such code sets.
+        """
         scripts: list[ast.stmt] = []
         lost: set[str] = set()
         available: set[str] = set()

@@ -117,7 +117,9 @@ def _check_embedding(model: Any, tokenizer: Any, folder: Path) -> Iterator[str]:
 
 
 def _check_stop_tokens(model: Any, tokenizer: Any, chat: bool) -> Iterator[str]:
-    """Check that the end token is the same everywhere, and that the chat template is the one used in training."""
+    """Check that tokenizer, config and generation config have the same end token, and that the chat template is the one
+    used in training.
+    """
     if tokenizer.chat_template != formats.CHAT_TEMPLATE:
         yield "chat template: not the one the model was trained with"
     config, generation = model.config, model.generation_config

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Card:
-    """One kind of card."""
+    """The data sheet of one type of GPU."""
 
     memory_gb: int
     """Memory in GB (10^9 bytes)."""

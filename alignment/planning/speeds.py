@@ -114,9 +114,9 @@ class MeasuredSpeed:
     """The speed of this machine, from a probe."""
 
     training: Mapping[str, TrainingTimes]
-    """Result of `training_key` -> measured times."""
+    """Measured times, keyed by the result of `training_key`."""
     decoding: Mapping[str, DecodeTimes]
-    """Result of `decode_key` -> measured times."""
+    """Measured times, keyed by the result of `decode_key`."""
     source: str
 
     def micro_batch(self, shape: Shape, micro: MicroBatch) -> float | None:

@@ -118,7 +118,10 @@ def _check_sources(settings: Settings | dict[str, Any]) -> Iterator[Mistake]:
 
 
 def references(stage: BuildStage) -> Iterator[tuple[Place, Reference]]:
-    """Yield all references in a stage's settings, with their places. Yield nothing if the settings are invalid."""
+    """Yield the references to files and stages in a build stage's settings, each with the keys that lead to it.
+
+    Yield nothing if the settings are invalid.
+    """
     try:
         settings = builder_of(stage).validate(stage.settings)
     except ValueError:  # `check_settings` reports the error

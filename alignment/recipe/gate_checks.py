@@ -1,4 +1,4 @@
-"""Check gates: the gate's metric is measured after the stage, and for `max_drop` also before the stage."""
+"""Check the gates of a recipe: a gate's metric must be measured after the stage, and for `max_drop` also before it."""
 
 from __future__ import annotations
 

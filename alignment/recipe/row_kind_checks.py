@@ -99,7 +99,7 @@ def origin_of(node: StageNode, reader: RowReader) -> str | None:
 
 
 def _readers(stage: AnyStage) -> Iterator[RowReader]:
-    """Yield the settings of one stage that name rows. Places are relative to the stage."""
+    """Yield the settings of one stage that name files with rows. Each `place` is relative to the stage."""
     if isinstance(stage, PretrainStage | SftStage | DpoStage | KtoStage | GrpoStage):
         for number, source in enumerate(stage.data):
             description = f"{'an' if stage.kind == 'sft' else 'a'} {stage.kind} stage trains on"
@@ -210,7 +210,7 @@ def _first_kind(reference: Reference, form: RowFormat | None) -> str | None:
 
 
 def located_kind(row: kinds.Row, where: str) -> str:
-    """Return the kind of a row, which may be `infilling`.
+    """Return the kind of a row: one of `kinds.RowKind`, or `infilling` for rows of benchmarks.
 
     Raise ValueError if the columns of the row belong to no kind.
     """

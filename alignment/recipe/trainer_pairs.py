@@ -37,7 +37,9 @@ _NEUTRAL: Mapping[str, tuple[Any, ...]] = {
 
 
 def check_pairs(stage: TrainingStage) -> Iterator[Mistake]:
-    """Yield the contradictions in `train:` of one stage. Places are relative to the stage."""
+    """Yield contradictions between settings in a stage's `train:`, each with the keys that lead to the setting from the
+    stage.
+    """
     train = stage.train
     for name, check in _SETTINGS.items():
         if train.get(name) is not None:

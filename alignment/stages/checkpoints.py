@@ -107,9 +107,9 @@ def last_whole_checkpoint(
 
 
 def _marked_world_sizes(checkpoint: Path) -> list[int]:
-    """Return, for each readable part of a checkpoint's manifest, the number of processes that the part names.
+    """Return the world sizes that a checkpoint's manifest files (`whole-RANK.json`) state, one for each readable file.
 
-    The list is empty if rank 0 removes the folder in the meantime.
+    The list is empty if rank 0 removes the checkpoint meanwhile.
     """
     sizes = []
     for mark in checkpoint.glob("whole-*.json"):

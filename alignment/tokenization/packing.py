@@ -138,13 +138,13 @@ class _RemainingSamples:
         self.end = self.count - 1
 
     def longest(self) -> int:
-        """Return the place of the longest sample."""
+        """Return the index, in `order`, of the longest sample that has not been removed."""
         while self.removed[self.end]:
             self.end -= 1
         return self.end
 
     def random_place(self) -> int:
-        """Return the place of a random sample."""
+        """Return the index, in `order`, of a random sample that has not been removed."""
         while self.removed[at := self.draw.randrange(len(self.order))]:
             pass
         return at

@@ -1,5 +1,8 @@
-"""Find passwords in tables: CSV and Markdown columns, SQL rows, mappings from users to passwords, Kubernetes secrets and
-password files of programs, whose names stand elsewhere than beside the values."""
+"""Find passwords that do not stand next to a name such as `password`.
+
+These are passwords in columns of CSV and Markdown tables, in SQL rows, in mappings from users to passwords, in
+Kubernetes secrets, and in the password files of programs.
+"""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ def looks_secret(value: str, strong: bool) -> bool:
 
 
 def is_mixed(value: str) -> bool:
-    """Whether a value has digits and looks like a secret instead of a word in a sentence."""
+    """Whether a value contains a digit, and `looks_secret` takes it for a secret."""
     return any(char.isdigit() for char in value) and looks_secret(value, False)
 
 

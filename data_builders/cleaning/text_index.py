@@ -53,7 +53,7 @@ class TextIndex:
 
     @cached_property
     def trigrams(self) -> npt.NDArray[np.bool_]:
-        """Whether a trigram with this hash occurs in the text."""
+        """Boolean array, indexed by a trigram's hash: whether a trigram with this hash occurs in the text."""
         occurs = np.zeros(_HASHES, dtype=np.bool_)
         if len(self.codes) >= 3:
             occurs[_trigram_hashes(self.codes)] = True

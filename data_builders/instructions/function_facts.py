@@ -169,7 +169,7 @@ def _opening_of_result(body: Sequence[ast.stmt]) -> str:
 
 
 def _only_conditions(body: Sequence[ast.stmt]) -> bool:
-    """Whether a body consists of conditions that leave the function, and a final statement."""
+    """Whether a body consists of guard clauses (`if` statements that return or raise) and one final statement."""
     return all(
         isinstance(item, ast.If) and not item.orelse and isinstance(item.body[-1], ast.Return | ast.Raise)
         for item in body[:-1]

@@ -146,7 +146,7 @@ class _ClassifierStages:
         return documents, counts | ({"scores": scores} if self.kind == "code" else {})
 
     def _unsuitable(self, row: dict[str, Any]) -> str:
-        """Return why a row is unsuitable for the classifiers (`code` or `prose`), or "" for a suitable row."""
+        """Return "" if the classifiers can judge a row, else what the row is instead of suitable text: `code` or `prose`."""
         if self.kind == "grounding":
             return "" if _is_prose(row) else "code"
         return "prose" if _is_prose(row) and str(row.get("language") or "") not in AMBIGUOUS_LANGUAGES else ""

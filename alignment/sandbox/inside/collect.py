@@ -24,7 +24,7 @@ def run(warm: Any, arguments: list[str], ready: Callable[[], None]) -> None:
     """Collect the tests of a repository.
 
     Args:
-        warm: The `suite.Warm` that receives the tests, the plugin and the problems.
+        warm: The `suite.Warm` in which the collected tests, the pytest plugin and collection errors are stored.
         arguments: Additional arguments of pytest.
         ready: Called once, when the tests are collected or pytest has ended early.
     """

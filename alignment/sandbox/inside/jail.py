@@ -221,9 +221,9 @@ def _set_limits(limits: dict[str, Any], address_space: bool, reserved_bytes: int
 
 
 def limit_on_processes_holds() -> bool:
-    """Whether the kernel applies RLIMIT_NPROC to this user. The function tries to fork under a limit of 0.
+    """Whether the kernel applies RLIMIT_NPROC to this user: a fork under a limit of 0 must fail.
 
-    The kernel applies the limit to every user except the machine's root, whatever user id root has in a container.
+    The kernel exempts the machine's root only, also where root has another user id inside a container.
     Call this function inside a user namespace, where no capability lifts the limit.
     """
     limits = resource.getrlimit(resource.RLIMIT_NPROC)

@@ -322,8 +322,9 @@ class TesterClient:
 
 
 def _ends_protocol(message: dict[str, Any], error: BaseException) -> bool:
-    """Whether an exception is a normal answer to a request and no error of the candidate: the end of an iterator, or a
-    missing attribute.
+    """Whether an exception is a normal answer to a request rather than an error of the candidate.
+
+    Normal answers are the end of an iterator and a missing attribute.
     """
     if message["do"] == "get":
         return isinstance(error, AttributeError)

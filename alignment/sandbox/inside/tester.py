@@ -1,4 +1,4 @@
-"""The tester: runs the test code of a task in a process in which the program under test is only a proxy.
+"""The tester: runs the test code of a task. The program under test runs in another process, behind a proxy.
 
 Every assert at the top level of the test code or of one of its functions counts as one test. If an assert fails, the
 other asserts still run, so that the share of passed tests is known. pytest runs test functions with parameters,

@@ -1,4 +1,4 @@
-"""Make the prompt of a JavaScript or TypeScript task from the declarations that the masked body needs, and tests."""
+"""Make the prompt of a JavaScript or TypeScript task: the declarations that the masked body needs, and some tests."""
 
 from __future__ import annotations
 

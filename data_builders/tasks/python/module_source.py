@@ -29,7 +29,7 @@ MODULE_NAMES = frozenset(
 BUILTIN_NAMES = frozenset(dir(builtins)) | MODULE_NAMES | {"WindowsError", "ExceptionGroup", "BaseExceptionGroup"}
 """Names that need no definition in a module."""
 WHOLE_STATEMENT = 300
-"""Maximum size, in characters, of an `if` or `try` statement that is shown whole because it binds a name."""
+"""Maximum size, in characters, of an `if` or `try` statement that a prompt shows whole, because the body needs a name bound in it."""
 DOC_CHARACTERS = 200
 """Maximum number of characters of a docstring in a stub or outline."""
 COMPOUND = (ast.If, ast.Try, ast.With, ast.For, ast.While)
