@@ -213,8 +213,10 @@ def grade_asserts(slot: Slot, tests: AssertTests, entry_point: str | None, progr
         [Program("tester", header, code, limits=tester_limits), Program("candidate", {}, program, limits=limits)]
     )
     cpu = tester.cpu_seconds + candidate.cpu_seconds
-    check_began(candidate)
     reports = [message for message in check_began(tester).messages() if message.get("nonce") == nonce]
+    if len(reports) == 1 and "task_error" in reports[0]:  # the tester may end before the candidate has started
+        return error("invalid_task", reports[0]["task_error"])
+    check_began(candidate)
     if candidate.stop is not None:
         return failed(candidate.stop, "", cpu_seconds=cpu)
     failures = candidate.messages(1, MESSAGE_BYTES)
@@ -224,8 +226,6 @@ def grade_asserts(slot: Slot, tests: AssertTests, entry_point: str | None, progr
     if len(reports) != 1:
         return failed(*ending(tester), cpu_seconds=cpu)
     (report,) = reports
-    if "task_error" in report:
-        return error("invalid_task", report["task_error"])
     results = [TestResult(reason, detail) for reason, detail in report["results"]]
     if report["gone"] and all(result.passed for result in results):
         results.append(TestResult(*ending(candidate)))
