@@ -9,8 +9,6 @@ to the rounding of the saved weights.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +18,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from alignment.models.stored_tensors import read_safetensors_header
+from alignment.models.open_tensors import open_tensors
 
 OVERSAMPLING, ITERATIONS = 16, 4
 """Extra columns and power iterations of the randomized decomposition (Halko et al., 2011, arXiv 0909.4061, section
@@ -64,7 +62,7 @@ def extract_adapter(trained: Path, base: Path, out: Path, rank: int, seed: int =
     layers: list[str] = []
     shares: dict[str, float] = {}
     kept = total = 0.0
-    with _tensors(trained) as ours, _tensors(base) as theirs, torch.random.fork_rng(devices=[]):
+    with open_tensors(trained) as ours, open_tensors(base) as theirs, torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         _check_same(ours, theirs, trained, base)
         for name in sorted(ours):
@@ -136,18 +134,3 @@ def _check_same(ours: dict[str, safe_open], theirs: dict[str, safe_open], traine
         shapes = [files[name].get_slice(name).get_shape() for files in (ours, theirs)]
         if shapes[0] != shapes[1]:
             raise ValueError(f"{name} has the shape {shapes[0]} in {trained} and {shapes[1]} in {base}")
-
-
-@contextmanager
-def _tensors(folder: Path) -> Iterator[dict[str, safe_open]]:
-    """Open a model's safetensors files; yield the open file of each tensor, keyed by the tensor's name.
-
-    Raises:
-        ValueError: the folder has no safetensors files, or one is damaged.
-    """
-    stored = {name: file for file in sorted(folder.glob("*.safetensors")) for name in read_safetensors_header(file)}
-    if not stored:
-        raise ValueError(f"{folder} has no weights (*.safetensors): name the folder of a model")
-    with ExitStack() as stack:
-        files = {file: stack.enter_context(safe_open(str(file), "pt")) for file in set(stored.values())}
-        yield {name: files[file] for name, file in stored.items()}

@@ -7,8 +7,8 @@ in the type of the first model.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from alignment.models.merge_methods import TASK_VECTOR_METHODS, MergeMethod
-from alignment.models.stored_tensors import read_safetensors_header
+from alignment.models.open_tensors import open_tensors
 
 COLLINEAR = 0.9995
 """Two tensors with at least this cosine are interpolated linearly: spherical interpolation divides by the sine of the
@@ -98,54 +98,32 @@ def merge_into(
     assert (base is not None) == (method in TASK_VECTOR_METHODS)
     parameters = dict(model.named_parameters())
     with ExitStack() as stack, torch.random.fork_rng(devices=[]):
-        readers = [stack.enter_context(_open(folder, parameters)) for folder in (*folders, *([base] if base else []))]
+        opened = []
+        for folder in (*folders, *([base] if base else [])):
+            opened.append(stack.enter_context(open_tensors(folder)))
+            _check_tensors(opened[-1], parameters, folder)
         torch.manual_seed(seed)
         for name, parameter in parameters.items():
-            tensors = [reader.read(name) for reader in readers]
+            tensors = [files[name].get_tensor(name).float() for files in opened]
             of_base = tensors.pop() if base is not None else None
             parameter.copy_(merge_tensors(method, tensors, weights, of_base, density).to(parameter.dtype))
 
 
-class _Reader:
-    """Reads the tensors of one checkpoint from its open safetensors files."""
-
-    def __init__(self, files: dict[str, Any]):
-        self.files = files
-
-    def read(self, name: str) -> Tensor:
-        """Return a tensor in float32."""
-        tensor: Tensor = self.files[name].get_tensor(name)
-        return tensor.float()
-
-
-@contextmanager
-def _open(folder: Path, parameters: dict[str, Any]) -> Iterator[_Reader]:
-    """Open the safetensors files of a checkpoint, and check its tensors against the parameters of the first model.
+def _check_tensors(files: Mapping[str, safe_open], parameters: Mapping[str, Any], folder: Path) -> None:
+    """Check the tensors of a checkpoint against the parameters of the first model.
 
     Raises:
-        ValueError: names or shapes differ, or there are no safetensors files.
+        ValueError: names or shapes differ.
     """
-    stored = {
-        name: tensor
-        for file in sorted(folder.glob("*.safetensors"))
-        for name, tensor in read_safetensors_header(file).items()
-    }
-    if not stored:
-        raise ValueError(f"{folder} has no weights (*.safetensors)")
     # Some checkpoints store the output layer although it is tied to the embedding.
-    stored_names = {name for name in stored if name in parameters or name != "lm_head.weight"}
+    stored_names = {name for name in files if name in parameters or name != "lm_head.weight"}
     for name in sorted(stored_names ^ set(parameters)):
         where = f"{folder} has a tensor" if name in stored_names else f"{folder} lacks the tensor"
         raise ValueError(f"{where} {name}, unlike the first model: only models of the same architecture can be merged")
     for name, parameter in parameters.items():
-        if stored[name].shape != tuple(parameter.shape):
+        shape = list(files[name].get_slice(name).get_shape())
+        if shape != list(parameter.shape):
             raise ValueError(
-                f"{name} has the shape {list(stored[name].shape)} in {folder} and {list(parameter.shape)} in the first model: "
+                f"{name} has the shape {shape} in {folder} and {list(parameter.shape)} in the first model: "
                 "only models of the same size can be merged"
             )
-    with ExitStack() as stack:
-        open_files = {
-            file: stack.enter_context(safe_open(str(file), "pt"))
-            for file in {tensor.file for tensor in stored.values()}
-        }
-        yield _Reader({name: open_files[stored[name].file] for name in parameters})
