@@ -145,8 +145,26 @@ class Child:
         finally:
             os.close(terminal)
 
+    def send(self, request: ProcessRequest) -> None:
+        """Send the request. The process begins with it as soon as it has imported its modules."""
+        assert self.process.stdin is not None
+        try:
+            self.process.stdin.write(request.to_json().encode())
+            self.process.stdin.close()
+        except BrokenPipeError:
+            pass  # the process died at once; `wait` reports its exit code
+
     def finish(self, request: ProcessRequest) -> None:
-        """Send the request and wait until the process ends.
+        """Send the request and wait until the process ends. Raises what `wait` raises."""
+        try:
+            self.send(request)
+        except BaseException:
+            self.stop()
+            raise
+        self.wait()
+
+    def wait(self) -> None:
+        """Wait until the process ends.
 
         Raises:
             StageFailed: the exit code of the process is not 0.
@@ -154,12 +172,6 @@ class Child:
                 on to the child, and the child has ended.
         """
         try:
-            assert self.process.stdin is not None
-            try:
-                self.process.stdin.write(request.to_json().encode())
-                self.process.stdin.close()
-            except BrokenPipeError:
-                pass  # the process died at once; its exit code is handled below
             code = self.process.wait()
         except StopRequested:
             self.stop(

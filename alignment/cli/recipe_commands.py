@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
     from alignment.cli.shared_options import Commands
     from alignment.planning.presentation import Rental
     from alignment.recipe import Recipe
-    from alignment.recipe.problems import Mistake
+    from alignment.stages.accepted_settings import ConfigTrial
 
 
 def add(commands: Commands) -> None:
@@ -136,19 +135,30 @@ def _become_launcher(recipe: Recipe, arguments: argparse.Namespace) -> int:
 
 
 def _check(arguments: argparse.Namespace) -> int:
-    from alignment.recipe import RecipeError, locate
+    if arguments.fast:
+        return _check_with(arguments, None)
+    from alignment.stages.accepted_settings import ConfigTrial
+
+    with ConfigTrial() as trial:  # before anything else: its imports take longer than all other checks
+        return _check_with(arguments, trial)
+
+
+def _check_with(arguments: argparse.Namespace, trial: ConfigTrial | None) -> int:
+    """Check the recipe and its rows, and on `trial` its settings. Without a trial, skip what takes seconds."""
+    from alignment.recipe import RecipeError, TrainingStage, locate
     from alignment.recipe.environment_checks import check_environment
     from alignment.recipe.export_checks import missing_engines
     from alignment.recipe.fim_checks import torn_documents
     from alignment.tokenization.row_checks import FAST_ROWS, check_rows
 
     recipe = _load(arguments)
-    if arguments.fast:
-        mistakes, notes = check_rows(recipe, FAST_ROWS)
-    else:
-        with _config_trial(recipe) as config_refusals:
-            mistakes, notes = check_rows(recipe, None)
-            mistakes += [*check_environment(recipe), *config_refusals()]
+    if trial is not None:
+        trial.submit([stage for stage in recipe.stages if isinstance(stage, TrainingStage)])
+    mistakes, notes = check_rows(recipe, FAST_ROWS if arguments.fast else None)
+    if trial is not None:
+        mistakes += check_environment(recipe)
+        places = {stage.name: index for index, stage in enumerate(recipe.stages)}
+        mistakes += [(("stages", places[item.stage], *item.place), item.message) for item in trial.refusals()]
     if mistakes:
         raise RecipeError(locate(arguments.recipe, arguments.overrides, mistakes))
     warnings = [*torn_documents(recipe), *notes]
@@ -166,20 +176,6 @@ def _check(arguments: argparse.Namespace) -> int:
         command = f"python -m alignment.export.engine_environment {engine}"
         print(f"the run will first install an environment for {engine}; to install it now: {command}")
     return 0
-
-
-@contextlib.contextmanager
-def _config_trial(recipe: Recipe) -> Iterator[Callable[[], list[Mistake]]]:
-    """Start to build the config objects of TRL and PEFT in another process, and yield a function that waits for it.
-
-    The function returns the mistakes in settings of training stages that the config classes refuse.
-    """
-    from alignment.recipe import TrainingStage
-    from alignment.stages.accepted_settings import new_trial
-
-    names = [stage.name for stage in recipe.stages]
-    with new_trial([stage for stage in recipe.stages if isinstance(stage, TrainingStage)]) as refusals:
-        yield lambda: [(("stages", names.index(item.stage), *item.place), item.message) for item in refusals()]
 
 
 def _step_rows(steps: Sequence[Step]) -> list[dict[str, Any]]:

@@ -8,62 +8,69 @@ import json
 import os
 import platform
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Self
 
 from alignment.cache import cache_root
 from alignment.fingerprints import fingerprint, package_versions
 from alignment.processes import Child, StageFailed, log_tail
-from alignment.recipe import TrainingStage
 from alignment.stages import config_trial, configs
 from alignment.stages.config_trial import ConfigsRequest, Refusal
 from alignment.stages.configs import TrainerSettings
 
-Refusals = Callable[[], list[Refusal]]
-"""Waits for the child process, and returns the refused settings."""
+if TYPE_CHECKING:
+    from alignment.recipe import TrainingStage
 
 
-@contextmanager
-def trial(stages: Sequence[TrainerSettings]) -> Iterator[Refusals]:
-    """Start a child process that builds the config objects of stages. The caller can do other work before it waits."""
-    with tempfile.TemporaryDirectory() as name:
-        out, log = Path(name) / "refused.json", Path(name) / "log"
-        child = Child(config_trial.__name__, log, os.environ)
+class ConfigTrial:
+    """A child process that builds the config objects of training stages, to find the settings that they refuse.
 
-        def refusals() -> list[Refusal]:
-            try:
-                child.finish(ConfigsRequest(stages=list(stages), out=out))
-            except StageFailed:
-                raise ValueError(f"the config objects of TRL and PEFT can't be built:\n{log_tail(log)}") from None
-            return [Refusal(stage, tuple(place), message) for stage, place, message in json.loads(out.read_text())]
+    The constructor starts the process, which needs seconds to import its libraries. The caller reads the recipe
+    meanwhile, calls `submit` with its stages, does other checks, and calls `refusals`. Use the object in a `with`
+    statement, which ends the process.
+    """
 
+    def __init__(self) -> None:
+        self._folder = tempfile.TemporaryDirectory()
+        self._out, self._log = Path(self._folder.name) / "refused.json", Path(self._folder.name) / "log"
+        self._child = Child(config_trial.__name__, self._log, os.environ)
+        self._marks: dict[str, Path] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._child.stop(patience=0)  # it has nothing to save
+        self._folder.cleanup()
+
+    def submit(self, stages: Sequence[TrainingStage]) -> None:
+        """Send the stages whose settings were never accepted before to the process. Without any, end the process."""
+        new = list(_unchecked([TrainerSettings.of(stage) for stage in stages], cache_root() / "accepted-settings"))
+        self._marks = {stage.name: mark for stage, mark in new}
+        if new:
+            self._child.send(ConfigsRequest(stages=[stage for stage, _ in new], out=self._out))
+        else:
+            self._child.stop(patience=0)
+
+    def refusals(self) -> list[Refusal]:
+        """Wait for the process. Return the refused settings, and remember the stages that have none.
+
+        Raises:
+            ValueError: the process failed, for example because TRL is not installed. The message has its last lines.
+        """
+        if not self._marks:
+            return []
         try:
-            yield refusals
-        finally:
-            child.stop()
-
-
-@contextmanager
-def new_trial(stages: Sequence[TrainingStage]) -> Iterator[Refusals]:
-    """Do the same as `trial`, but skip stages whose settings were accepted before, and remember accepted settings."""
-    new = list(_unchecked([TrainerSettings.of(stage) for stage in stages], cache_root() / "accepted-settings"))
-    if not new:
-        yield list
-        return
-    with trial([stage for stage, _ in new]) as started:
-
-        def refusals() -> list[Refusal]:
-            refused = started()
-            names = {refusal.stage for refusal in refused}
-            for stage, mark in new:
-                if stage.name not in names:
-                    with contextlib.suppress(OSError):  # a cache that can't be written costs only time
-                        mark.parent.mkdir(parents=True, exist_ok=True)
-                        mark.touch()
-            return refused
-
-        yield refusals
+            self._child.wait()
+        except StageFailed:
+            raise ValueError(f"the config objects of TRL and PEFT can't be built:\n{log_tail(self._log)}") from None
+        refused = [Refusal(stage, tuple(place), message) for stage, place, message in json.loads(self._out.read_text())]
+        for name in self._marks.keys() - {refusal.stage for refusal in refused}:
+            with contextlib.suppress(OSError):  # a cache that can't be written costs only time
+                self._marks[name].parent.mkdir(parents=True, exist_ok=True)
+                self._marks[name].touch()
+        return refused
 
 
 def _unchecked(stages: Sequence[TrainerSettings], accepted: Path) -> Iterator[tuple[TrainerSettings, Path]]:

@@ -6,6 +6,8 @@ are refused. The process imports only what the config classes need: see `_skip_m
 
 from __future__ import annotations
 
+import functools
+import importlib.metadata
 import json
 import math
 import re
@@ -145,7 +147,7 @@ def _schedule_refusals(stage: TrainingStage | TrainerSettings, args: Any) -> Ite
 
 
 def _skip_model_code() -> None:
-    """Keep transformers from importing the code of models, which takes longer than all other imports of the trial.
+    """Shorten the imports: keep transformers from importing the code of models, and read package metadata once.
 
     `transformers.trainer_utils` imports PEFT, to recognize models with adapters: PEFT is hidden until `_show_peft` is
     called. A new `TrainingArguments` imports all reporters, to find out whether Kubeflow starts the process: stages never
@@ -153,6 +155,8 @@ def _skip_model_code() -> None:
     """
     if "peft" not in sys.modules:
         sys.modules["peft"] = None  # type: ignore[assignment]
+    # transformers and TRL both read the metadata of every installed package, which takes 0.2 seconds each.
+    importlib.metadata.packages_distributions = functools.cache(importlib.metadata.packages_distributions)
     import transformers.integrations
 
     setattr(transformers.integrations, "is_kubeflow_available", lambda: False)  # noqa: B010 - mypy knows no such name

@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-from contextlib import nullcontext
 
 import pytest
 
@@ -126,23 +125,35 @@ def test_settings_that_were_accepted_before_are_not_built_again(recipe, monkeypa
     from alignment.stages import accepted_settings
     from alignment.stages.config_trial import Refusal
 
-    built = []
+    built, refused = [], []
+
+    class ChildInPlace:
+        """Stands for the child process that builds the config objects."""
+
+        def __init__(self, module, log, environment):
+            pass
+
+        def send(self, request):
+            built.extend(stage.name for stage in request.stages)
+            request.out.write_text(json.dumps(refused))
+
+        def wait(self):
+            pass
+
+        def stop(self, patience):
+            pass
+
     monkeypatch.setenv("ALIGN_CACHE", str(tmp_path / "cache"))
-
-    def accept(stages):
-        built.extend(stage.name for stage in stages)
-        return nullcontext(list)
-
-    monkeypatch.setattr(accepted_settings, "trial", accept)
+    monkeypatch.setattr(accepted_settings, "Child", ChildInPlace)
     assert main(["check", recipe]) == main(["check", recipe]) == 0
     assert built == ["pretrain", "sft", "dpo", "grpo", "kto"]
     assert main(["check", recipe, "--set", "stages.dpo.train.beta=0.3"]) == 0
     assert built[5:] == ["dpo"]
-    refused = [Refusal("dpo", ("train",), "refused")]
-    monkeypatch.setattr(accepted_settings, "trial", lambda stages: nullcontext(lambda: refused))
+    refused.append(Refusal("dpo", ("train",), "refused"))
     for _ in range(2):  # what is refused is checked again
         assert main(["check", recipe, "--set", "stages.dpo.train.beta=0.4"]) == 1
         assert "refused" in capsys.readouterr().err
+    assert built[6:] == ["dpo", "dpo"]
 
 
 @pytest.mark.slow

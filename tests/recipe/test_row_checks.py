@@ -4,7 +4,6 @@ import base64
 import gzip
 import json
 import re
-from contextlib import nullcontext
 from pathlib import Path
 
 import pyarrow as pa
@@ -128,7 +127,7 @@ def test_the_fast_check_reads_the_first_rows_only(check, capsys):
 
 def test_the_command_names_the_line_of_the_recipe_and_of_the_row(check, capsys, monkeypatch):
     check("sft", [GOOD["sft"], {"messages": None}])
-    monkeypatch.setattr("alignment.stages.accepted_settings.new_trial", lambda stages: nullcontext(list))
+    monkeypatch.setattr("alignment.stages.accepted_settings.ConfigTrial.refusals", lambda trial: [])
     assert main(["check", "recipe.yaml"]) == 1
     printed = capsys.readouterr().err
     assert "recipe.yaml:10: stages.train.data.0.data: rows.jsonl: 1 of 2 rows" in printed and "rows.jsonl:2" in printed
