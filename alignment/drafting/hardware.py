@@ -22,6 +22,8 @@ from alignment.recipe.schema import STAGES, TrainingStage
 from alignment.recipe.stage_parts import BaseModelSettings
 
 LORA = {"r": 8, "lora_alpha": 32, "lora_dropout": 0.1, "target_modules": "all-linear"}
+CPU_LORA = {"r": 16, "lora_alpha": 32, "target_modules": "all-linear"}
+"""The adapter of `recipes/qwen2.5-coder/0.5b-cpu.yaml`, whose gain is in docs/results.md."""
 LENGTHS = {"pretrain": 8192, "sft": 4096, "dpo": 4096, "grpo": 3840}
 """Length of a training row in tokens in drafted recipes for GPUs, keyed by kind of stage. For GRPO: prompt and
 completion together."""
@@ -30,8 +32,9 @@ TOKENS_PER_STEP = {"pretrain": 65_536, "sft": 65_536, "dpo": 131_072}
 """Largest number of tokens in an optimizer step on GPUs. A LoRA adapter for one repository needs no larger batches."""
 COMPLETIONS_PER_STEP, GENERATIONS = 64, 8
 """Number of completions that GRPO samples for one optimizer step, and number of completions for one prompt."""
-CPU_STEP_ROWS = 4
-"""Number of rows in an optimizer step on a CPU."""
+CPU_STEP_ROWS = 2
+"""Number of rows in an optimizer step on a CPU. With a fixed number of tokens, more and smaller steps taught a 0.5B model
+more than few large ones."""
 RESERVE = 0.92
 """A stage fits if its predicted memory is at most this share of a card's memory."""
 
@@ -92,6 +95,8 @@ class StageFit:
     """`per_device_train_batch_size`."""
     accumulate: int
     """`gradient_accumulation_steps`."""
+    checkpointing: bool = True
+    """`gradient_checkpointing`: takes less memory and a third more time."""
 
 
 @dataclass(frozen=True)
@@ -124,9 +129,10 @@ def choose_training(shape: Shape | None, hardware: Hardware, kinds: Sequence[str
         stages: dict[str, StageFit] = {}
         for kind in kinds:
             length = (CPU_LENGTHS if hardware.card_gb is None else LENGTHS)[kind] // shrink
-            rows = 1 if shape is None else _rows(kind, length, shape, layout, hardware, quantized)
-            if rows:
-                stages[kind] = StageFit(length, rows, _accumulate(kind, length, rows, layout))
+            if shape is None:
+                stages[kind] = StageFit(length, 1, _accumulate(kind, length, 1, layout))
+            elif fit := _fit(kind, length, shape, layout, hardware, quantized):
+                stages[kind] = fit
         if len(stages) == len(kinds):
             return TrainingFit(launch, quantized, stages)
     assert shape is not None, "every way fits a model of unknown shape"
@@ -155,29 +161,33 @@ def _layout(launch: str, hardware: Hardware) -> Layout:
     return Layout(hardware.devices, layout.zero, master_weights=layout.master_weights, device=layout.device)
 
 
-def _rows(kind: str, length: int, shape: Shape, layout: Layout, hardware: Hardware, quantized: bool) -> int:
-    """Return the largest number of rows for `per_device_train_batch_size` that fits into memory, or 0 if not even one
-    row fits.
-    """
+def _fit(
+    kind: str, length: int, shape: Shape, layout: Layout, hardware: Hardware, quantized: bool
+) -> StageFit | None:
+    """Return the first fit of `_candidates` that fits into memory, or None if not even one row fits."""
     available = (resources.device_bytes(layout) or 0) if hardware.card_gb is None else hardware.card_gb * 1e9
-    if hardware.card_gb is None:
-        candidates = [1]
-    elif kind == "grpo":
-        # TRL generates whole groups: completions of a step must be a multiple of GENERATIONS.
-        candidates = [
-            rows
-            for rows in (8, 4, 2, 1)
-            if rows * layout.devices * _accumulate(kind, length, rows, layout) % GENERATIONS == 0
-        ]
-    else:
-        most = max(1, TOKENS_PER_STEP[kind] // (length * layout.devices))
-        candidates = [rows for rows in (16, 8, 4, 2, 1) if rows <= most]
-    for rows in candidates:
-        stage = training_stage(kind, StageFit(length, rows, _accumulate(kind, length, rows, layout)), quantized)
-        micro = resources.micro_batch_of(stage, BaseModelSettings(dtype="auto"), layout)
+    for fit in _candidates(kind, length, layout):
+        micro = resources.micro_batch_of(training_stage(kind, fit, quantized), BaseModelSettings(dtype="auto"), layout)
         if memory.predict(shape, micro, layout, available).total <= RESERVE * available:
-            return rows
-    return 0
+            return fit
+    return None
+
+
+def _candidates(kind: str, length: int, layout: Layout) -> Iterator[StageFit]:
+    """Yield sizes in the order of preference: the fastest first, then those that take less memory."""
+    if layout.device == "cpu":
+        for rows, checkpointing in ((CPU_STEP_ROWS, False), (1, False), (1, True)):
+            yield StageFit(length, rows, CPU_STEP_ROWS // rows, checkpointing)
+        return
+    for rows in (16, 8, 4, 2, 1):
+        accumulate = _accumulate(kind, length, rows, layout)
+        if kind == "grpo":
+            # TRL generates whole groups: completions of a step must be a multiple of GENERATIONS.
+            suitable = rows <= 8 and rows * layout.devices * accumulate % GENERATIONS == 0
+        else:
+            suitable = rows <= max(1, TOKENS_PER_STEP[kind] // (length * layout.devices))
+        if suitable:
+            yield StageFit(length, rows, accumulate)
 
 
 def _accumulate(kind: str, length: int, rows: int, layout: Layout) -> int:
@@ -196,7 +206,7 @@ def training_stage(kind: str, fit: StageFit, quantized: bool) -> TrainingStage:
     train = {
         "per_device_train_batch_size": fit.rows,
         "gradient_accumulation_steps": fit.accumulate,
-        "gradient_checkpointing": True,
+        "gradient_checkpointing": fit.checkpointing,
     }
     if kind == "grpo":
         completion = completion_length(fit)

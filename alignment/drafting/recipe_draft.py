@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from alignment.drafting.hardware import (
+    CPU_LORA,
     GENERATIONS,
     LORA,
     VLLM,
@@ -28,9 +29,10 @@ STAGE_OF_ROWS = {"document": "pretrain", "conversation": "sft", "preference": "d
 """Maps a kind of rows to the kind of the stage that learns from these rows."""
 LEARNING_RATES = {"pretrain": "1.0e-4", "sft": "1.0e-4", "dpo": "5.0e-6", "grpo": "1.0e-5"}
 """Learning rates for LoRA, from `recipes/qwen2.5-coder/lora.yaml`, which names their sources."""
-CPU_STEPS = {"pretrain": 30, "sft": 20, "dpo": 10, "grpo": 5}
-"""Number of optimizer steps on a CPU, keyed by kind of stage. These few steps take minutes to hours and only show that
-training works."""
+CPU_STEPS = {"pretrain": 96, "sft": 40, "dpo": 20, "grpo": 5}
+"""Number of optimizer steps on a CPU, keyed by kind of stage. For pretrain as in `recipes/qwen2.5-coder/0.5b-cpu.yaml`: what
+these steps gain is in docs/results.md. The others take minutes to hours, and show that training works."""
+CPU_MIDDLES = "{line: 0.15, lines: 0.25, block: 0.2, body: 0.3, cursor: 0.05, edge: 0.05}"
 
 
 @dataclass(frozen=True)
@@ -123,6 +125,7 @@ def _data_of_repositories(request: DraftRequest) -> _Data:
     with_commits = [number for number, item in enumerate(surveys) if item.commits >= ENOUGH_COMMITS]
     with_functions = [number for number, item in enumerate(surveys) if item.python_functions >= ENOUGH_FUNCTIONS]
     cpu = request.hardware.card_gb is None
+    conversations = not (cpu and _is_instruct(request.model))
     if split:
         new_functions = sum(surveys[number].new_functions for number in split if number in testable)
         executable = new_functions >= ENOUGH_PIECES // 2
@@ -145,7 +148,7 @@ def _data_of_repositories(request: DraftRequest) -> _Data:
     )
     data.training["pretrain"] = ["corpus"]
     data.export_data = "corpus"
-    if testable:
+    if testable and conversations:
         data.builds += [
             "  # Functions whose bodies are masked, each with the tests that check it. The tests run in the sandbox.",
             f"  - {{name: tasks, kind: build, builder: tasks{_settings(_sources(testable, surveys))}}}",
@@ -158,7 +161,12 @@ def _data_of_repositories(request: DraftRequest) -> _Data:
         ]
         if not item.suites:
             data.left_out.append(f"tasks from {item.name}: it has no tests for pytest or a JavaScript runner")
-    _add_conversations(data, surveys, with_functions, with_commits, bool(testable))
+    if conversations:
+        _add_conversations(data, surveys, with_functions, with_commits, bool(testable))
+    else:
+        data.left_out.append(
+            "sft: an Instruct model answers questions from the start, and the steps that a CPU can do change little of that"
+        )
     if testable and not cpu:
         data.training |= {"dpo": ["preferences/preferences.jsonl"], "grpo": ["tasks/tasks.jsonl"]}
     elif testable:
@@ -175,7 +183,9 @@ def _add_benchmark(
     if not executable:
         settings["executable"] = "false"
     if cpu:
-        settings["max_pieces"] = "40"
+        settings["max_pieces"] = "60"
+        if executable:
+            settings["settings"] = "{answer: fim}"  # a small model asked in a dialogue copies the prompt
     counts = ", ".join(f"{item.new_pieces} in {item.name}" for item in surveys)
     data.builds += [
         f"  # Code that only the newest commits have ({counts}). No training row contains it.",
@@ -185,6 +195,10 @@ def _add_benchmark(
     note = "  # few tasks: expect wide intervals" if few else ""
     limit = ", max_new_tokens: 96" if cpu else ""
     data.evaluate.append(f"  - {{name: fim, benchmark: fim, data: benchmark/fim.jsonl{limit}}}{note}")
+    if cpu:
+        data.evaluate.append(
+            "  - {name: fim-body, benchmark: fim-body, data: benchmark/fim.jsonl, max_new_tokens: 160}  # cut at the body's end"
+        )
     if executable:
         tasks_limit = ", max_new_tokens: 192, limit: 20" if cpu else ""
         data.evaluate.append(f"  - {{name: tasks, benchmark: tasks, data: benchmark/tasks.jsonl{tasks_limit}}}")
@@ -219,6 +233,10 @@ def _add_conversations(
         data.left_out.append(
             "sft: neither Python functions nor enough commits with descriptive messages to make conversations of"
         )
+
+
+def _is_instruct(model: str) -> bool:
+    return "instruct" in model.lower()
 
 
 def _sources(numbers: Sequence[int], surveys: Sequence[RepositorySurvey]) -> dict[str, str]:
@@ -264,7 +282,7 @@ class _Writer:
     def __init__(self, request: DraftRequest, data: _Data, fit: TrainingFit) -> None:
         self.request, self.data, self.fit = request, data, fit
         self.cpu = request.hardware.card_gb is None
-        self.instruct = "instruct" in request.model.lower()
+        self.instruct = _is_instruct(request.model)
 
     def lines(self) -> Iterator[str]:
         """Yield all lines."""
@@ -318,7 +336,7 @@ class _Writer:
         yield "model:"
         yield f"  path: {_scalar(self.request.model)}"
         yield "  dtype: auto  # bfloat16 where the hardware multiplies it"
-        if self.instruct:
+        if self.instruct and not self.cpu:
             yield "  # An Instruct model: it answers questions from the start, and continued pretraining may cost some of that. Lower"
             yield "  # `stages.pretrain.train.learning_rate` if answers get worse."
 
@@ -331,13 +349,17 @@ class _Writer:
         yield f"    kind: {kind}"
         yield "    data: [" + ", ".join(f"{{data: {_scalar(item)}}}" for item in rows) + "]"
         if kind == "pretrain":
-            yield "    fim: {rate: 0.5}  # half of the tokens teach to fill in the middle, as editors ask for it"
+            if self.cpu:
+                yield "    # Most tokens teach to fill in the middle, as editors ask for it: a line, some lines, a block, a whole body."
+                yield f"    fim: {{rate: 0.7, middles: {CPU_MIDDLES}}}"
+            else:
+                yield "    fim: {rate: 0.5}  # half of the tokens teach to fill in the middle, as editors ask for it"
         if kind == "grpo":
             yield "    rewards: [{name: tests_passed}, {name: hidden_fraction, weight: 0.2}]"
             yield f"    max_prompt_length: {fit.length - completion_length(fit)}"
-        first = kind == next(iter(self.data.training))
+        first, lora = kind == next(iter(self.data.training)), CPU_LORA if self.cpu else LORA
         yield "    peft: " + (
-            "&lora {" + ", ".join(f"{key}: {value}" for key, value in LORA.items()) + "}" if first else "*lora"
+            "&lora {" + ", ".join(f"{key}: {value}" for key, value in lora.items()) + "}" if first else "*lora"
         )
         if self.fit.quantized:
             yield "    quantization: 4bit  # needs the extra [qlora]"
@@ -363,18 +385,21 @@ class _Writer:
         yield f"per_device_train_batch_size: {fit.rows}"
         yield f"gradient_accumulation_steps: {fit.accumulate}"
         if self.cpu:
-            yield f"max_steps: {CPU_STEPS[kind]}  # a short trial; remove the line and set num_train_epochs for real training"
+            yield f"max_steps: {CPU_STEPS[kind]}  # about an hour for 96 steps of a 0.5B model; more steps teach more"
         elif kind == "grpo":
             yield "max_steps: 100"
         else:
             yield f"num_train_epochs: {1 if kind == 'dpo' else 2}"
-        rate = "5.0e-5" if kind == "pretrain" and self.instruct else LEARNING_RATES[kind]
+        rate = LEARNING_RATES[kind]
+        if kind == "pretrain":
+            rate = "2.0e-4" if self.cpu else "5.0e-5" if self.instruct else rate
         yield f"learning_rate: {rate}"
         yield "lr_scheduler_type: " + ("constant" if kind == "grpo" else "cosine")
-        yield "warmup_steps: 0.05  # share of the steps" if kind != "grpo" else "warmup_steps: 5"
+        warmup = f"{0.08 if self.cpu else 0.05}  # share of the steps"
+        yield f"warmup_steps: {5 if kind == 'grpo' else warmup}"
         if not self.cpu:
             yield "bf16: true"
-        yield "gradient_checkpointing: true"
+        yield f"gradient_checkpointing: {str(fit.checkpointing).lower()}"
         yield f"logging_steps: {1 if kind == 'grpo' or self.cpu else 5}"
         yield f"save_steps: {10 if self.cpu else 100}"
         yield "save_total_limit: 1  # checkpoints to keep, for resuming"
