@@ -206,7 +206,8 @@ def _add_tasks(
 
 
 def code_pieces(repository: Repository, now: Mapping[str, str], earlier: Mapping[str, str]) -> list[NewCode]:
-    """Collect code that may be new: functions of changed Python and JavaScript files, added lines of other files.
+    """Collect code that may be new: functions of changed Python, JavaScript and TypeScript files, added lines of other
+    files.
 
     Args:
         repository: a repository that is split by time.
@@ -222,7 +223,7 @@ def code_pieces(repository: Repository, now: Mapping[str, str], earlier: Mapping
             continue
         if language == "python":
             pieces += [_function_piece(function) for function in functions(path, text) if function.end > function.start]
-        elif language == "javascript" and (js := js_functions(path, text)):
+        elif language in ("javascript", "typescript") and (js := js_functions(path, text)):
             pieces += [NewCode(path, item.line, item.name, language, item.start, item.end) for item in js]
         else:
             pieces += _added_lines(repository, path, text, language)

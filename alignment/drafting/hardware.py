@@ -161,9 +161,7 @@ def _layout(launch: str, hardware: Hardware) -> Layout:
     return Layout(hardware.devices, layout.zero, master_weights=layout.master_weights, device=layout.device)
 
 
-def _fit(
-    kind: str, length: int, shape: Shape, layout: Layout, hardware: Hardware, quantized: bool
-) -> StageFit | None:
+def _fit(kind: str, length: int, shape: Shape, layout: Layout, hardware: Hardware, quantized: bool) -> StageFit | None:
     """Return the first fit of `_candidates` that fits into memory, or None if not even one row fits."""
     available = (resources.device_bytes(layout) or 0) if hardware.card_gb is None else hardware.card_gb * 1e9
     for fit in _candidates(kind, length, layout):

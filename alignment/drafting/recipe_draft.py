@@ -127,7 +127,11 @@ def _data_of_repositories(request: DraftRequest) -> _Data:
     cpu = request.hardware.card_gb is None
     conversations = not (cpu and _is_instruct(request.model))
     if split:
-        new_functions = sum(surveys[number].new_functions for number in split if number in testable)
+        new_functions = sum(
+            surveys[number].new_functions.get(suite.language, 0)
+            for number in split
+            for suite in surveys[number].runnable
+        )
         executable = new_functions >= ENOUGH_PIECES // 2
         _add_benchmark(
             data,

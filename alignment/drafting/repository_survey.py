@@ -43,9 +43,9 @@ class RepositorySurvey:
     commits add no code."""
     new_pieces: int = 0
     """Number of pieces of code that only the held-out commits have."""
-    new_functions: int = 0
-    """Number of Python and JavaScript functions in the code that only the held-out commits have. Executable tasks can
-    be made from them."""
+    new_functions: dict[str, int] = field(default_factory=dict)
+    """Number of functions in the code that only the held-out commits have, by the language of the test suite that can
+    call them: `python`, or `javascript` for JavaScript and TypeScript. Executable tasks can be made from them."""
     commits: int = 0
     """Number of commits from which an instruction can be made."""
     python_functions: int = 0
@@ -68,6 +68,10 @@ def survey(repository: Repository) -> RepositorySurvey:
     """
     texts = read_texts(repository)
     languages = _languages(texts)
+    python_functions = _python_functions(texts)
+    suites = survey_suites(repository, texts)
+    if python_functions < ENOUGH_FUNCTIONS:
+        suites = [_without_functions(suite, python_functions) for suite in suites]
     held_out, pieces, problem = _hold_out(repository, texts)
     return RepositorySurvey(
         name=repository.name,
@@ -75,12 +79,21 @@ def survey(repository: Repository) -> RepositorySurvey:
         characters=sum(languages.values()),
         held_out=held_out,
         new_pieces=pieces["pieces"],
-        new_functions=pieces["functions"],
+        new_functions={language: count for language, count in pieces.items() if language != "pieces"},
         commits=_usable_commits(repository) if repository.is_git else 0,
-        python_functions=_python_functions(texts),
-        suites=survey_suites(repository, texts),
+        python_functions=python_functions,
+        suites=suites,
         history_problem=problem,
     )
+
+
+def _without_functions(suite: SuiteSurvey, functions: int) -> SuiteSurvey:
+    """Return a Python suite with the problem that the repository has too few Python functions. Return other suites
+    unchanged.
+    """
+    if suite.language != "python" or suite.problem:
+        return suite
+    return replace(suite, problem=f"the repository has only {functions} Python functions outside of tests")
 
 
 def _languages(texts: Mapping[str, str]) -> Counter[str]:
@@ -107,8 +120,8 @@ def _python_functions(texts: Mapping[str, str]) -> int:
 def _hold_out(repository: Repository, now: Mapping[str, str]) -> tuple[float | None, Counter[str], str]:
     """Choose the share of commits to hold out, and count the code that only these commits have.
 
-    Returns the share (None if no code can be held out), the counts `pieces` and `functions`, and the reason why no code
-    can be held out ("" if code can be held out).
+    Returns the share (None if no code can be held out), the counts, and the reason why no code can be held out ("" if
+    code can be held out). The counts are `pieces`, and the number of functions for each language of a test suite.
     """
     if not repository.is_git:
         return None, Counter(), "it is a plain folder: without a git history no newer code can be held out"
@@ -122,11 +135,12 @@ def _hold_out(repository: Repository, now: Mapping[str, str]) -> tuple[float | N
         old = read_texts(earlier)
         counts: Counter[str] = Counter()
         new = select_new(code_pieces(earlier, now, old), old, now, counts)
-        named = sum(bool(piece.name) for piece in new)
+        new_counts = Counter("python" if piece.language == "python" else "javascript" for piece in new if piece.name)
+        new_counts["pieces"] = len(new)
         if len(new) > best[0]:
-            best = (len(new), share, Counter(pieces=len(new), functions=named))
+            best = (len(new), share, new_counts)
         if len(new) >= ENOUGH_PIECES:
-            return share, best[2] if best[1] == share else Counter(pieces=len(new), functions=named), ""
+            return share, new_counts, ""
     if not best[0]:
         return None, Counter(), "the newest 40% of its commits add no code that the earlier files do not contain"
     return best[1], best[2], ""

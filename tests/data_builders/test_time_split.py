@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,7 +16,8 @@ from alignment.recipe.stage_request import BenchmarkRows, ScreenTargets
 from alignment.tokenization.screen import ContaminationScreen
 from data_builders.builder_registry import find_builder
 from data_builders.cleaning.held_out import Bodies
-from data_builders.repositories.sources import Source, resolve
+from data_builders.private_benchmark import code_pieces
+from data_builders.repositories.sources import Source, read_texts, resolve
 
 OLD = '''"""Orders."""
 
@@ -218,6 +220,17 @@ def test_words_scattered_over_a_long_file_do_not_match_a_body() -> None:
     words = BODY.split("\n")
     scattered = ("\n" + "x = compute(y, z, w)\n" * 40).join(words)
     assert Bodies([BODY]).check(scattered) is None and Bodies([BODY]).check(f"a\n{BODY}\nb") == 0
+
+
+@pytest.mark.parametrize("suffix", ["js", "mjs", "ts", "tsx"])
+def test_functions_of_javascript_and_typescript_are_pieces(repository: MakeRepository, suffix: str) -> None:
+    typed = ": number" if suffix.startswith("ts") else ""
+    old = f"export function twice(n{typed}) {{\n  const result = n * 2;\n  return result;\n}}\n"
+    folder = repository({f"web/app.{suffix}": old}, name="web")
+    commit(folder, "Add thrice", {f"web/app.{suffix}": old + old.replace("twice", "thrice").replace("* 2", "* 3")})
+    (split,) = resolve([source(folder, held_out=0.5)])
+    earlier, now = read_texts(split), read_texts(replace(split, commit=split.head))
+    assert [piece.name for piece in code_pieces(split, now, earlier)] == ["twice", "thrice"]
 
 
 @pytest.mark.slow

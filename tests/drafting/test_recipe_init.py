@@ -3,6 +3,7 @@ valid.
 """
 
 import json
+import math
 import subprocess
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import yaml
 
 from alignment.cli import main
 from alignment.drafting import hardware
+from alignment.installation import shipped
 from alignment.models.shapes import SHAPES
 from alignment.planning import presentation
 from alignment.recipe import launch_file, load
@@ -131,14 +133,43 @@ def test_of_several_repositories_each_builder_reads_those_that_it_can_use(tmp_pa
     assert "sources" not in settings["corpus"]
 
 
-def test_a_cpu_gets_a_short_trial_without_sampling(tmp_path, tested, untested_go):
+def test_helper_scripts_with_tests_do_not_make_a_python_repository(tmp_path):
+    folder = repository(tmp_path / "shop", "go")
+    (folder / "scripts").mkdir()
+    (folder / "scripts" / "release.py").write_text(function("release", "python"))
+    (folder / "scripts" / "test_release.py").write_text(
+        "from release import compute_release\n\ndef test_release():\n    assert compute_release(0) == 5\n"
+    )
+    git(folder, "add", "-A")
+    git(folder, "commit", "-q", "-m", "Add a script for releases")
+    recipe, text = init(tmp_path, "--repository", str(folder), *ON_GPU)
+    assert "tasks" not in stages(recipe) and recipe["stages"][0]["settings"] == {"executable": False}
+    assert "only 1 Python functions outside of tests" in text
+
+
+def test_a_cpu_gets_the_measured_pretraining_and_no_sampling(tmp_path, tested, untested_go):
     recipe, text = init(
         tmp_path, "--repository", str(tested), "--model", "Qwen/Qwen2.5-Coder-0.5B", "--hardware", "cpu"
     )
-    training = [stage for stage in recipe["stages"] if "train" in stage]
-    assert [stage["name"] for stage in training] == ["pretrain", "sft"]
-    assert all(stage["train"]["max_steps"] for stage in training)
+    training = {stage["name"]: stage for stage in recipe["stages"] if "train" in stage}
+    assert list(training) == ["pretrain", "sft"]
+    assert all(stage["train"]["max_steps"] for stage in training.values())
     assert "hours on a CPU" in text
+    measured = yaml.safe_load((shipped() / "recipes/qwen2.5-coder/0.5b-cpu.yaml").read_text())
+    pretrain = next(stage for stage in measured["stages"] if stage["name"] == "pretrain")
+    assert training["pretrain"]["fim"] == pretrain["fim"] and training["pretrain"]["peft"] == pretrain["peft"]
+    same = ("max_length", "max_steps", "learning_rate", "lr_scheduler_type")
+    assert {key: training["pretrain"]["train"][key] for key in same} == {key: pretrain["train"][key] for key in same}
+    tokens = ("max_length", "per_device_train_batch_size", "gradient_accumulation_steps")
+    assert math.prod(training["pretrain"]["train"][key] for key in tokens) == 2048
+
+
+def test_an_instruct_model_on_a_cpu_is_pretrained_only(tmp_path, tested):
+    recipe, text = init(
+        tmp_path, "--repository", str(tested), "--model", "Qwen/Qwen2.5-Coder-0.5B-Instruct", "--hardware", "cpu"
+    )
+    assert stages(recipe) == ["benchmark", "corpus", "pretrain", "export"] and "left out" in text.lower()
+    assert recipe["stages"][0]["settings"]["settings"] == {"answer": "fim"}
 
 
 @pytest.mark.parametrize("text", ["1x24GB", "1x80GB", "8x80GB", "3x48GB"])
