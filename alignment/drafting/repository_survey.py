@@ -68,10 +68,7 @@ def survey(repository: Repository) -> RepositorySurvey:
     """
     texts = read_texts(repository)
     languages = _languages(texts)
-    python_functions = _python_functions(texts)
-    suites = survey_suites(repository, texts)
-    if python_functions < ENOUGH_FUNCTIONS:
-        suites = [_without_functions(suite, python_functions) for suite in suites]
+    suites = [_of_main_language(suite, _main(languages)) for suite in survey_suites(repository, texts)]
     held_out, pieces, problem = _hold_out(repository, texts)
     return RepositorySurvey(
         name=repository.name,
@@ -81,19 +78,20 @@ def survey(repository: Repository) -> RepositorySurvey:
         new_pieces=pieces["pieces"],
         new_functions={language: count for language, count in pieces.items() if language != "pieces"},
         commits=_usable_commits(repository) if repository.is_git else 0,
-        python_functions=python_functions,
+        python_functions=_python_functions(texts),
         suites=suites,
         history_problem=problem,
     )
 
 
-def _without_functions(suite: SuiteSurvey, functions: int) -> SuiteSurvey:
-    """Return a Python suite with the problem that the repository has too few Python functions. Return other suites
-    unchanged.
+def _of_main_language(suite: SuiteSurvey, main: Mapping[str, float]) -> SuiteSurvey:
+    """Return a suite with a problem if its language is no main language of the repository: then it only tests scripts.
+    Return other suites unchanged.
     """
-    if suite.language != "python" or suite.problem:
+    languages = {"javascript", "typescript"} if suite.language == "javascript" else {suite.language}
+    if suite.problem or languages & main.keys():
         return suite
-    return replace(suite, problem=f"the repository has only {functions} Python functions outside of tests")
+    return replace(suite, problem=f"less than {MAIN_SHARE:.0%} of the repository's code is {suite.language}")
 
 
 def _languages(texts: Mapping[str, str]) -> Counter[str]:
