@@ -23,6 +23,7 @@ from data_builders.builder import BuildContext
 from data_builders.cleaning.held_out import HELD_OUT_COLUMN, Bodies
 from data_builders.parsing.languages import detect
 from data_builders.parsing.python_functions import Function, functions
+from data_builders.parsing.syntax_tree import SyntaxTree
 from data_builders.repositories import git
 from data_builders.repositories.sources import Repository, Sources, cloned, read_texts
 from data_builders.storage.dataset import sorted_counts, write_card
@@ -206,8 +207,7 @@ def _add_tasks(
 
 
 def code_pieces(repository: Repository, now: Mapping[str, str], earlier: Mapping[str, str]) -> list[NewCode]:
-    """Collect code that may be new: functions of changed Python, JavaScript and TypeScript files, added lines of other
-    files.
+    """Collect code that may be new: the functions of changed files, and the added lines of files without functions.
 
     Args:
         repository: a repository that is split by time.
@@ -226,7 +226,12 @@ def code_pieces(repository: Repository, now: Mapping[str, str], earlier: Mapping
         elif language in ("javascript", "typescript") and (js := js_functions(path, text)):
             pieces += [NewCode(path, item.line, item.name, language, item.start, item.end) for item in js]
         else:
-            pieces += _added_lines(repository, path, text, language)
+            tree = SyntaxTree.parse(text, language)
+            bodies = [] if tree is None else list(tree.named_bodies())
+            pieces += [
+                NewCode(path, text.count("\n", 0, start) + 1, name, language, start, end)
+                for name, (start, end) in bodies
+            ] or list(_added_lines(repository, path, text, language))
     return pieces
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 import re
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Self
 
 from data_builders.parsing.syntax_spans import Span, parser
@@ -82,12 +83,33 @@ class SyntaxTree:
             statements = body.named_children
             if len(statements) > 1 and _is_docstring(statements[0]) and rng.random() < 0.5:
                 start = self._span(statements[1])[0]
-            if self.text[start : start + 1] == "{" and self.text[end - 1 : end] == "}":
-                inner = self.text[start + 1 : end - 1]
-                start += 1 + len(inner) - len(inner.lstrip())
-                end = start + len(inner.strip())
+            start, end = self._inside_braces(start, end)
             return (start, end) if start < end else None
         return None
+
+    def named_bodies(self) -> Iterator[tuple[str, Span]]:
+        """Yield name and body of each named function that is not inside of another function, in the order of the text.
+
+        A body has no braces around it. Empty bodies are left out.
+        """
+        waiting = [self.root]
+        while waiting:
+            node = waiting.pop()
+            name, body = _name_of(node), node.child_by_field_name("body")
+            if name is None or body is None or not _FUNCTION.search(node.type):
+                waiting += reversed(node.children)
+                continue
+            start, end = self._inside_braces(*self._span(body))
+            if start < end and not node.has_error:
+                yield name.text.decode("utf-8", "replace") if name.text else "", (start, end)
+
+    def _inside_braces(self, start: int, end: int) -> Span:
+        """Return the span of a body without the braces around it, or the whole span if it has none."""
+        if self.text[start : start + 1] != "{" or self.text[end - 1 : end] != "}":
+            return start, end
+        inner = self.text[start + 1 : end - 1]
+        start += 1 + len(inner) - len(inner.lstrip())
+        return start, start + len(inner.strip())
 
     def _ancestors(self, position: int) -> list[Node]:
         """Return the nodes that contain a character, from the innermost node to the outermost node, without the
@@ -106,6 +128,15 @@ class SyntaxTree:
             return node.start_byte, node.end_byte
         start = len(self._bytes[: node.start_byte].decode("utf-8", "replace"))
         return start, start + len(self._bytes[node.start_byte : node.end_byte].decode("utf-8", "replace"))
+
+
+def _name_of(node: Node) -> Node | None:
+    """Return the name of a function. In C and C++ the name is inside of the declarator."""
+    while (name := node.child_by_field_name("name")) is None and (
+        inner := node.child_by_field_name("declarator")
+    ) is not None:
+        node = inner
+    return name if name is not None else node if "identifier" in node.type else None
 
 
 def _is_docstring(node: Node) -> bool:
