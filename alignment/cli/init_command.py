@@ -16,7 +16,7 @@ from alignment.cli.shared_options import add_command
 
 if TYPE_CHECKING:
     from alignment.cli.shared_options import Commands
-    from alignment.drafting.recipe_draft import DraftRequest
+    from alignment.drafting.recipe_data import DraftRequest
 
 
 def add(commands: Commands) -> None:
@@ -94,7 +94,7 @@ def _request(arguments: argparse.Namespace) -> DraftRequest:
         ValueError: an argument is missing, names something that does not exist, or contradicts another argument.
     """
     from alignment.drafting import hardware
-    from alignment.drafting.recipe_draft import DraftRequest
+    from alignment.drafting.recipe_data import DraftRequest
     from alignment.drafting.repository_survey import survey
     from data_builders.repositories.locations import Interpreter
     from data_builders.repositories.remote_git import is_url, repository_name

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,46 +18,25 @@ from alignment.drafting.hardware import (
     choose_training,
     completion_length,
 )
-from alignment.drafting.repository_survey import ENOUGH_COMMITS, ENOUGH_FUNCTIONS, ENOUGH_PIECES, RepositorySurvey
+from alignment.drafting.recipe_data import (
+    DraftRequest,
+    RecipeData,
+    anchor_of,
+    data_of_repositories,
+    data_of_rows,
+    is_instruct,
+)
 from alignment.installation import shipped
 from alignment.planning import resources
 from alignment.recipe.stage_parts import BaseModelSettings
-from alignment.rows import kinds, reading
 from alignment.settings import Reference
 
-STAGE_OF_ROWS = {"document": "pretrain", "conversation": "sft", "preference": "dpo", "task": "grpo"}
-"""Maps a kind of rows to the kind of the stage that learns from these rows."""
 LEARNING_RATES = {"pretrain": "1.0e-4", "sft": "1.0e-4", "dpo": "5.0e-6", "grpo": "1.0e-5"}
 """Learning rates for LoRA, from `recipes/qwen2.5-coder/lora.yaml`, which names their sources."""
 CPU_STEPS = {"pretrain": 96, "sft": 40, "dpo": 20, "grpo": 5}
 """Number of optimizer steps on a CPU, keyed by kind of stage. For pretrain as in `recipes/qwen2.5-coder/0.5b-cpu.yaml`: what
 these steps gain is in docs/results.md. The others take minutes to hours, and show that training works."""
 CPU_MIDDLES = "{line: 0.15, lines: 0.25, block: 0.2, body: 0.3, cursor: 0.05, edge: 0.05}"
-
-
-@dataclass(frozen=True)
-class DraftRequest:
-    """What the user asks for in a recipe: model, hardware, and repositories or rows."""
-
-    model: str
-    hardware: Hardware
-    out: Path
-    """Path of the recipe to write."""
-    sources: Sequence[str] = ()
-    """Paths or URLs of repositories, as the user wrote them."""
-    surveys: Sequence[RepositorySurvey] = ()
-    """One survey for each source."""
-    rows: Sequence[Path] = ()
-    """Files of rows, instead of repositories."""
-    license: str = "owned"
-    """License of the repositories, as in `sources:` of a recipe."""
-    interpreter: str | None = None
-    """Python interpreter that runs the tests of the repositories."""
-
-    @property
-    def launch_file(self) -> Path:
-        """Path of the Accelerate config file to write beside the recipe."""
-        return self.out.with_name(f"{self.out.stem}-accelerate.yaml")
 
 
 @dataclass
@@ -76,189 +55,11 @@ def draft(request: DraftRequest) -> RecipeDraft:
     Raises:
         ValueError: the model does not fit on the hardware, or the rows are of a kind that no stage reads.
     """
-    data = _data_of_rows(request.rows) if request.rows else _data_of_repositories(request)
+    data = data_of_rows(request.rows) if request.rows else data_of_repositories(request)
     shape = resources.shape_of(BaseModelSettings(path=Reference(request.model)))
     fit = choose_training(shape, request.hardware, list(data.training))
     writer = _Writer(request, data, fit)
     return RecipeDraft("\n".join(writer.lines()) + "\n", _accelerate_config(fit, request.hardware), data.left_out)
-
-
-@dataclass
-class _Data:
-    """The data of a recipe: its build stages, the data of each training stage, and the benchmarks."""
-
-    training: dict[str, list[str]] = field(default_factory=dict)
-    """Maps the kind of a training stage to its data: outputs of build stages, or paths."""
-    builds: list[str] = field(default_factory=list)
-    """Lines of the recipe with the build stages, which come before training."""
-    evaluate: list[str] = field(default_factory=list)
-    """Lines of the recipe's `evaluate:`."""
-    left_out: list[str] = field(default_factory=list)
-    export_data: str = ""
-    needs_stops: bool = True
-
-
-def _data_of_rows(files: Sequence[Path]) -> _Data:
-    data = _Data()
-    by_kind: dict[str, list[str]] = {}
-    for file in files:
-        rows = reading.read_rows(file, limit=1)
-        if not rows:
-            raise ValueError(f"{file} has no rows")
-        by_kind.setdefault(kinds.kind_of(rows[0], f"{file}, row 1"), []).append(str(file.resolve()))
-    for kind, stage in STAGE_OF_ROWS.items():
-        if kind in by_kind:
-            data.training[stage] = by_kind[kind]
-    data.export_data = next(iter(by_kind.get("document", [])), "")
-    data.left_out.append(
-        "no benchmark: rows given as files are all trained on. Keep some of them in another file, and name it under "
-        "`evaluate:` (benchmark `tasks` for tasks, `fim` for rows with prefix, middle and suffix)"
-    )
-    return data
-
-
-def _data_of_repositories(request: DraftRequest) -> _Data:
-    data = _Data()
-    surveys = list(request.surveys)
-    split = [number for number, item in enumerate(surveys) if item.held_out is not None]
-    testable = [number for number, item in enumerate(surveys) if item.runnable]
-    with_commits = [number for number, item in enumerate(surveys) if item.commits >= ENOUGH_COMMITS]
-    with_functions = [number for number, item in enumerate(surveys) if item.python_functions >= ENOUGH_FUNCTIONS]
-    cpu = request.hardware.card_gb is None
-    conversations = not (cpu and _is_instruct(request.model))
-    if split:
-        new_functions = sum(
-            surveys[number].new_functions.get(suite.language, 0)
-            for number in split
-            for suite in surveys[number].runnable
-        )
-        executable = new_functions >= ENOUGH_PIECES // 2
-        _add_benchmark(
-            data,
-            _sources(split, surveys),
-            executable=executable,
-            cpu=cpu,
-            surveys=[surveys[number] for number in split],
-        )
-        if testable and not executable:
-            data.left_out.append(
-                f"executable benchmark tasks: only {new_functions} new functions in the held-out commits, too few to measure with"
-            )
-    for number, item in enumerate(surveys):
-        if number not in split:
-            data.left_out.append(f"a benchmark of {item.name}: {item.history_problem}")
-    data.builds.append(
-        "  - {name: corpus, kind: build, builder: corpus}  # filtered, deduplicated files, without secrets"
-    )
-    data.training["pretrain"] = ["corpus"]
-    data.export_data = "corpus"
-    if testable and conversations:
-        data.builds += [
-            "  # Functions whose bodies are masked, each with the tests that check it. The tests run in the sandbox.",
-            f"  - {{name: tasks, kind: build, builder: tasks{_settings(_sources(testable, surveys))}}}",
-        ]
-    for item in surveys:
-        data.left_out += [
-            f"tasks from {item.name}'s {suite.language} tests: {suite.problem}"
-            for suite in item.suites
-            if suite.problem
-        ]
-        if not item.suites:
-            data.left_out.append(f"tasks from {item.name}: it has no tests for pytest or a JavaScript runner")
-    if conversations:
-        _add_conversations(data, surveys, with_functions, with_commits, bool(testable))
-    else:
-        data.left_out.append(
-            "sft: an Instruct model answers questions from the start, and the steps that a CPU can do change little of that"
-        )
-    if testable and not cpu:
-        data.training |= {"dpo": ["preferences/preferences.jsonl"], "grpo": ["tasks/tasks.jsonl"]}
-    elif testable:
-        data.left_out.append("preferences, dpo and grpo: sampling many answers per task takes hours on a CPU")
-    else:
-        data.left_out.append("preferences, dpo and grpo: they need tasks with tests that can be run")
-    return data
-
-
-def _add_benchmark(
-    data: _Data, sources: Mapping[str, str], *, executable: bool, cpu: bool, surveys: Sequence[RepositorySurvey]
-) -> None:
-    settings = dict(sources)
-    if not executable:
-        settings["executable"] = "false"
-    if cpu:
-        settings["max_pieces"] = "60"
-        if executable:
-            settings["settings"] = "{answer: fim}"  # a small model asked in a dialogue copies the prompt
-    counts = ", ".join(f"{item.new_pieces} in {item.name}" for item in surveys)
-    data.builds += [
-        f"  # Code that only the newest commits have ({counts}). No training row contains it.",
-        f"  - {{name: benchmark, kind: build, builder: private_benchmark{_settings(settings)}}}",
-    ]
-    few = sum(item.new_pieces for item in surveys) < ENOUGH_PIECES
-    note = "  # few tasks: expect wide intervals" if few else ""
-    limit = ", max_new_tokens: 96" if cpu else ""
-    data.evaluate.append(f"  - {{name: fim, benchmark: fim, data: benchmark/fim.jsonl{limit}}}{note}")
-    if cpu:
-        data.evaluate.append(
-            "  - {name: fim-body, benchmark: fim-body, data: benchmark/fim.jsonl, max_new_tokens: 160}  # cut at the body's end"
-        )
-    if executable:
-        tasks_limit = ", max_new_tokens: 192, limit: 20" if cpu else ""
-        data.evaluate.append(f"  - {{name: tasks, benchmark: tasks, data: benchmark/tasks.jsonl{tasks_limit}}}")
-
-
-def _add_conversations(
-    data: _Data,
-    surveys: Sequence[RepositorySurvey],
-    with_functions: list[int],
-    with_commits: list[int],
-    has_tasks: bool,
-) -> None:
-    """Add the builders whose rows the SFT stage reads."""
-    conversations = []
-    if with_functions:
-        settings = _sources(with_functions, surveys) | ({"tasks": "tasks/tasks.jsonl"} if has_tasks else {})
-        data.builds += [
-            "  # Conversations about the repository's Python functions: implement, document, explain and others.",
-            f"  - {{name: instructions, kind: build, builder: instructions{_settings(settings)}}}",
-        ]
-        conversations.append("instructions/instructions.jsonl")
-    if with_commits:
-        count = sum(surveys[number].commits for number in with_commits)
-        data.builds += [
-            f"  # Conversations made of commits ({count} messages say what was changed): the change is the answer.",
-            f"  - {{name: commits, kind: build, builder: commits{_settings(_sources(with_commits, surveys))}}}",
-        ]
-        conversations.append("commits")
-    if conversations:
-        data.training["sft"] = conversations
-    else:
-        data.left_out.append(
-            "sft: neither Python functions nor enough commits with descriptive messages to make conversations of"
-        )
-
-
-def _is_instruct(model: str) -> bool:
-    return "instruct" in model.lower()
-
-
-def _sources(numbers: Sequence[int], surveys: Sequence[RepositorySurvey]) -> dict[str, str]:
-    """Return a builder's setting `sources` for the repositories at these indices.
-
-    Empty if the builder reads all repositories.
-    """
-    if len(numbers) == len(surveys):
-        return {}
-    return {"sources": "[" + ", ".join(f"*{_anchor(number)}" for number in numbers) + "]"}
-
-
-def _anchor(number: int) -> str:
-    return f"source{number + 1}"
-
-
-def _settings(settings: Mapping[str, str]) -> str:
-    return ", settings: {" + ", ".join(f"{key}: {value}" for key, value in settings.items()) + "}" if settings else ""
 
 
 def _scalar(text: str) -> str:
@@ -283,10 +84,10 @@ def _accelerate_config(fit: TrainingFit, hardware: Hardware) -> str:
 class _Writer:
     """Writes the lines of a recipe."""
 
-    def __init__(self, request: DraftRequest, data: _Data, fit: TrainingFit) -> None:
+    def __init__(self, request: DraftRequest, data: RecipeData, fit: TrainingFit) -> None:
         self.request, self.data, self.fit = request, data, fit
         self.cpu = request.hardware.card_gb is None
-        self.instruct = _is_instruct(request.model)
+        self.instruct = is_instruct(request.model)
 
     def lines(self) -> Iterator[str]:
         """Yield all lines."""
@@ -330,7 +131,7 @@ class _Writer:
             if self.request.interpreter and any(suite.language == "python" for suite in item.suites):
                 settings["interpreter"] = _scalar(self.request.interpreter)
             mapping = ", ".join(f"{key}: {value}" for key, value in settings.items())
-            anchor = f"&{_anchor(number)} " if len(self.request.surveys) > 1 else ""
+            anchor = f"&{anchor_of(number)} " if len(self.request.surveys) > 1 else ""
             yield f"  - {anchor}{{{mapping}}}  # {languages}; {item.characters:,} characters of code"
             for suite in item.runnable:
                 if suite.note:
