@@ -159,9 +159,9 @@ def _add_benchmark(
     ]
     few = sum(item.new_pieces for item in surveys) < ENOUGH_PIECES
     note = "  # few tasks: expect wide intervals" if few else ""
-    limit = ", max_new_tokens: 96" if cpu else ""
+    limit = ", max_new_tokens: 160" if cpu else ""
     data.evaluate.append(f"  - {{name: fim, benchmark: fim, data: benchmark/fim.jsonl{limit}}}{note}")
-    if cpu:
+    if cpu:  # with the same limit, `fim-body` reads the completions of `fim`
         data.evaluate.append(
             "  - {name: fim-body, benchmark: fim-body, data: benchmark/fim.jsonl, max_new_tokens: 160}  # cut at the body's end"
         )
