@@ -101,6 +101,10 @@ BENCHMARKS: dict[str, CatalogueEntry] = {
     "tasks": CatalogueEntry(
         "user_rows:tasks", "your own executable tasks (JSONL), asked in ChatML or as plain text; pass@k"
     ),
+    "repair": CatalogueEntry(
+        "repair:repair",
+        "your own tasks in several turns with tools: pass@k, pass rate after each turn; repair@5 for five turns",
+    ),
     "fim": CatalogueEntry(
         "user_rows:fim", "your own fill-in-the-middle rows (JSONL); pass@k, exact match, edit similarity, stop rate"
     ),
@@ -117,7 +121,9 @@ BENCHMARKS: dict[str, CatalogueEntry] = {
 }
 """The built-in benchmarks. Keys are the names that `benchmark:` and `--tasks` accept."""
 
-NEEDS_DATA = ("tasks", "fim", "fim-body", "editor", "completion", "editing", "regression", "tools")
+WINDOWED = ("livecodebench", "repair")
+"""Benchmarks whose name may have a suffix: `livecodebench@2024-07..2024-11`, `repair@5`."""
+NEEDS_DATA = ("tasks", "repair", "fim", "fim-body", "editor", "completion", "editing", "regression", "tools")
 """Benchmarks without public rows. For these, the setting `data` must be the path of the user's rows."""
 
 
@@ -134,9 +140,9 @@ def check_benchmark(name: str, *, has_data: bool) -> Iterator[tuple[str, str]]:
     if Extension.is_reference(name):
         return
     family, _, window = name.partition("@")
-    if family not in BENCHMARKS or (window and family != "livecodebench"):
+    if family not in BENCHMARKS or (window and family not in WINDOWED):
         yield "benchmark", f"there is no benchmark {name!r}.{did_you_mean(family, BENCHMARKS)}"
-    elif name in NEEDS_DATA and not has_data:
+    elif family in NEEDS_DATA and not has_data:
         yield "data", f"{name!r} measures your own rows: name their file with `data:`"
 
 

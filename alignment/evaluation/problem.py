@@ -23,10 +23,14 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from alignment.evaluation.store import digest
 from alignment.models import formats
+
+if TYPE_CHECKING:
+    from alignment.environments.rollout_environment import EnvironmentFactory
+    from alignment.grading import Grader, RemoteGrader
 
 Row = dict[str, Any]
 
@@ -160,6 +164,22 @@ def unchanged(problem: Problem, completion: str) -> str:
 
 
 @dataclass(frozen=True)
+class TurnPlan:
+    """How a benchmark with several turns runs: its environment and the number of turns.
+
+    The prompts of such a benchmark are `ChatPrompt`s with the tools of the environment. The task of a problem has the
+    hidden tests, and `Problem.row` has the columns with which the environment begins.
+    """
+
+    environment: Callable[[Grader | RemoteGrader], EnvironmentFactory]
+    """Returns the environment as a class without arguments. The argument runs programs."""
+    turns: int
+    """Maximum number of answers in one trajectory."""
+    version: str
+    """Settings of the environment as text. Trajectories that were made with another version are not reused."""
+
+
+@dataclass(frozen=True)
 class Benchmark:
     """Problems of a benchmark, and the settings with which its published scores were measured."""
 
@@ -201,6 +221,8 @@ class Benchmark:
     """Number of tasks of the whole benchmark, if `problems` holds only a part of them."""
     retry: Retry | None = None
     """Function that takes (problem, completion, failures) and returns the problem for a second try, or None."""
+    plan: TurnPlan | None = None
+    """For a benchmark with several turns: its environment and the number of turns. None for all other benchmarks."""
     source_digest: str = ""
     """SHA-256 of the user's file that defines the benchmark; empty for a built-in benchmark.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 from alignment.evaluation.scoring import Outcome
 from alignment.evaluation.statistics.figures import Figure
@@ -25,7 +25,12 @@ class GenerationCost(TypedDict):
     tokens: int
     """Number of generated tokens."""
     seconds: float | None
-    """Time of generation, summed over all ranks. None if completions of an older version were reused."""
+    """Time of generation, summed over all ranks. None if completions of an older version were reused, and for benchmarks
+    with several turns."""
+    calls: NotRequired[int]
+    """Number of tool calls, for benchmarks with several turns."""
+    invalid_calls: NotRequired[int]
+    """Number of these calls that were wrong: no JSON object, no tool of this name, or wrong arguments."""
 
 
 class Document(TypedDict):

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from alignment.evaluation import catalogue, scoring
+from alignment.evaluation import catalogue, scoring, trajectory_runs
 from alignment.evaluation.benchmark_request import BenchmarkRequest, parse_request
 from alignment.evaluation.engines.protocol import Engine, GenerationJob
 from alignment.evaluation.engines.selection import open_engine
@@ -150,6 +150,7 @@ class _EvaluationRun:
         with (
             Store(raw, "completions", self.rank) as self.completions,
             Store(raw, "verdicts", self.rank) as self.verdicts,
+            Store(raw, "trajectories", self.rank) as self.trajectories,
         ):
             for request, benchmark in loaded:
                 self.measure(request, benchmark, benchmark.problems[self.rank :: self.world_size])
@@ -164,6 +165,8 @@ class _EvaluationRun:
 
     def cost(self, benchmark: Benchmark) -> GenerationCost:
         """Return what the completions of a benchmark cost. Second tries are not counted."""
+        if benchmark.plan is not None:
+            return trajectory_runs.cost(self, benchmark)
         records = [
             self.completions.records[self.job(benchmark, problem, sample).key]
             for problem in benchmark.problems
@@ -181,8 +184,12 @@ class _EvaluationRun:
     def measure(self, request: BenchmarkRequest, benchmark: Benchmark, problems: Sequence[Problem]) -> None:
         """Generate and grade completions of problems.
 
-        If the benchmark has a second try, generate and grade failed problems again.
+        If the benchmark has a second try, generate and grade failed problems again. If it has several turns, run its
+        trajectories.
         """
+        if benchmark.plan is not None:
+            trajectory_runs.measure(self, request, benchmark, problems)
+            return
         self.generate(request, benchmark, problems)
         self.grade(benchmark, problems)
         if benchmark.retry is not None:
@@ -257,13 +264,13 @@ class _EvaluationRun:
     def generate(
         self, request: BenchmarkRequest, benchmark: Benchmark, problems: Sequence[Problem], second: bool = False
     ) -> None:
-        """Generate and store the completions that are not in the store yet."""
-        jobs = {
-            job.key: job
-            for problem in problems
-            for job in (self.job(benchmark, problem, sample, second) for sample in range(benchmark.n))
-            if job.key not in self.completions.records
-        }
+        """Generate and store the completions of problems that are not in the store yet."""
+        places = [(problem, sample) for problem in problems for sample in range(benchmark.n)]
+        self.generate_jobs(request, benchmark, [self.job(benchmark, *place, second) for place in places])
+
+    def generate_jobs(self, request: BenchmarkRequest, benchmark: Benchmark, wanted: Sequence[GenerationJob]) -> None:
+        """Generate and store the completions of jobs that are not in the store yet."""
+        jobs = {job.key: job for job in wanted if job.key not in self.completions.records}
         if not jobs:
             return
         engine = self.engine
@@ -305,6 +312,8 @@ class _EvaluationRun:
 
     def outcome(self, benchmark: Benchmark, problem: Problem, sample: int, second: bool = False) -> Outcome | None:
         """Return the outcome of one sample, or None if its completion or verdict is not stored yet."""
+        if benchmark.plan is not None:
+            return trajectory_runs.outcome(self, benchmark, problem, sample)
         record = self.completions.records.get(self.job(benchmark, problem, sample, second).key)
         if record is None:
             return None
@@ -330,8 +339,8 @@ class _EvaluationRun:
                     f"Check that all {self.world_size} ranks run and see {self.out_dir}, then start again to resume."
                 )
             time.sleep(1)
-            self.completions.reload()
-            self.verdicts.reload()
+            for store in (self.completions, self.verdicts, self.trajectories):
+                store.reload()
 
     def stored_outcomes(self, benchmark: Benchmark) -> list[Outcome] | None:
         """Return all outcomes of a benchmark, or None while some are missing."""

@@ -55,6 +55,7 @@ BENCHMARK_KINDS = {
     "editor": ("infilling",),
     "completion": ("infilling",),
     "tools": ("conversation",),
+    "repair": ("task",),
 }
 
 
@@ -128,8 +129,9 @@ def _readers(stage: AnyStage) -> Iterator[RowReader]:
 
 def _benchmark_readers(benchmarks: Sequence[BenchmarkSettings], place: Place) -> Iterator[RowReader]:
     for number, benchmark in enumerate(benchmarks):
-        if benchmark.data is not None and benchmark.benchmark in BENCHMARK_KINDS:
-            accepted = BENCHMARK_KINDS[benchmark.benchmark]
+        family = str(benchmark.benchmark).partition("@")[0]
+        if benchmark.data is not None and family in BENCHMARK_KINDS:
+            accepted = BENCHMARK_KINDS[family]
             description = f"benchmark {benchmark.benchmark!r} measures"
             yield RowReader((*place, number, "data"), benchmark.data, accepted, description)
 

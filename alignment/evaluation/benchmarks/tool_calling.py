@@ -8,18 +8,14 @@ arguments must be equal, the order of several calls does not count.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from alignment.evaluation.benchmark_request import BenchmarkRequest
 from alignment.evaluation.problem import Benchmark, ChatPrompt, Problem, Row
-from alignment.models import formats
+from alignment.evaluation.written_calls import Call, calls_in
 from alignment.rows.messages import conversation_of
 from alignment.rows.reading import read_rows
-
-Call = dict[str, Any]
-_CALL = re.compile(f"{formats.TOOL_CALL}(.*?)(?:{formats.TOOL_CALL_END}|$)", re.DOTALL)
 
 
 def tool_calling(request: BenchmarkRequest) -> Benchmark:
@@ -45,22 +41,6 @@ def _problem(row: Row, number: int, data: str) -> Problem:
         reference=json.dumps(expected, ensure_ascii=False),
         row={"tools": tools, "messages": messages},
     )
-
-
-def calls_in(completion: str) -> list[Call] | None:
-    """Return the calls in a completion as `{name, arguments}`, or None if any call does not have this form."""
-    calls: list[Call] = []
-    for text in _CALL.findall(completion):
-        try:
-            call = json.loads(text)
-        except (ValueError, RecursionError):
-            return None
-        if not isinstance(call, dict) or not isinstance(call.get("name"), str):
-            return None
-        if not isinstance(call.get("arguments"), dict):
-            return None
-        calls.append({"name": call["name"], "arguments": call["arguments"]})
-    return calls
 
 
 def _scores(problem: Problem, completion: str) -> dict[str, float]:
