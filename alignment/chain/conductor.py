@@ -26,6 +26,7 @@ from typing import Any, TextIO
 from alignment import processes
 from alignment.chain import artifacts, deepspeed_extensions, ladder
 from alignment.chain.plan import Step, plan
+from alignment.chain.run_record import recorded_run
 from alignment.export.engine_environment import engine_python
 from alignment.files import write_json, write_text
 from alignment.fingerprints import fingerprint, package_versions
@@ -79,17 +80,8 @@ def run(recipe: Recipe, environment: Mapping[str, str] = os.environ, until: str 
         steps = plan(recipe)
         if until is not None and until not in [step.name for step in steps]:
             raise ValueError(f"there is no step {until!r}: {', '.join(step.name for step in steps)}")
-        chain = _Chain(recipe, steps, world, environment)
-        if world.rank == 0:
-            layout = launch_file.layout_of(recipe.launch.path() if recipe.launch else None)
-            disk.check_space(recipe, layout, [step.name for step in steps if step.artifact() is not None])
-            chain.check_configs()
-            chain.prepare_engines()
-        chain.import_base()
-        for number, step in enumerate(steps):
-            chain.run_step(number)
-            if step.name == until:
-                break
+        with recorded_run(recipe, steps, until=until, write=world.rank == 0):
+            _Chain(recipe, steps, world, environment).run_steps(until)
     return steps
 
 
@@ -101,6 +93,20 @@ class _Chain:
     steps: Sequence[Step]
     world: World
     environment: Mapping[str, str]
+
+    def run_steps(self, until: str | None) -> None:
+        """Check what can be checked before the first step, then run the steps up to the step `until`, if it is given."""
+        if self.world.rank == 0:
+            layout = launch_file.layout_of(self.recipe.launch.path() if self.recipe.launch else None)
+            done = [step.name for step in self.steps if step.artifact() is not None]
+            disk.check_space(self.recipe, layout, done)
+            self.check_configs()
+            self.prepare_engines()
+        self.import_base()
+        for number, step in enumerate(self.steps):
+            self.run_step(number)
+            if step.name == until:
+                break
 
     def check_configs(self) -> None:
         """Build the config objects of TRL and PEFT before the first step, to find refused settings early.

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TypedDict
+from typing import Any, Protocol, TypedDict
 
 from alignment.chain.plan import Step
 from alignment.files import write_json
@@ -30,7 +30,15 @@ class Rung(TypedDict):
     seed: int
 
 
-def rungs(steps: Iterable[Step]) -> list[Rung]:
+class MeasuredStep(Protocol):
+    """What the ladder reads of a step of a plan, or of the folder of a step."""
+
+    @property
+    def rung(self) -> str | None: ...
+    def artifact(self) -> dict[str, Any] | None: ...
+
+
+def rungs(steps: Iterable[MeasuredStep]) -> list[Rung]:
     """Return the entries of `ladder.json` from all finished evaluations, in the order of `steps`."""
     entries: list[Rung] = []
     for step in steps:

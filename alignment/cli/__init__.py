@@ -7,6 +7,7 @@ align plan RECIPE             show the steps, which of them would run, and the m
 align status RECIPE           show which steps are done, and the ladder (metrics after each stage) so far
 align logs RECIPE [STAGE]     print the log of a stage
 align report RECIPE           write the report of a recipe again
+align ui [RUN...]             serve a live page about runs
 align launch RECIPE --slurm   write files that start a recipe on a cluster
 align schema                  print the recipe's JSON schema
 align evaluate MODEL          measure a model on benchmarks, grade completions, compare two evaluations
@@ -50,6 +51,7 @@ from alignment.cli import (
     recipe_commands,
     rollouts_command,
     sandbox_commands,
+    ui_command,
 )
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -77,6 +79,7 @@ def parser() -> argparse.ArgumentParser:
         init_command,
         recipe_commands,
         log_command,
+        ui_command,
         launch_command,
         evaluation_commands,
         model_commands,

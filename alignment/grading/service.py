@@ -28,10 +28,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hmac
-import ipaddress
 import math
 import os
-import socket
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import asdict, dataclass, replace
@@ -41,6 +39,7 @@ from alignment.grading.client import MAX_DEADLINE, PORT, TOKEN
 from alignment.grading.grader import Grader
 from alignment.grading.task import TaskRow
 from alignment.grading.verdict import Verdict, failed
+from alignment.listening import is_loopback, serve_application
 from alignment.sandbox.limits import Limits
 from alignment.sandbox.slot import SandboxUnavailable
 from alignment.sandbox.untrusted_json import parse_json, structure_bytes
@@ -311,28 +310,7 @@ def serve(
         ValueError: the host is not the loopback address and no token is set, or the port is in use.
     """
     token = token or os.environ.get(TOKEN) or None
-    if token is None and not _is_loopback(host):
+    if token is None and not is_loopback(host):
         raise ValueError(f"to listen on {host}, set a token in the environment variable {TOKEN}")
     service = application(grader, token=token, queue=queue)
-    import uvicorn
-
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family) as listening:
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listening.bind((host, port))
-        except OSError as error:
-            raise ValueError(
-                f"cannot listen on {host}, port {port}: {error.strerror}; choose another one with --port"
-            ) from None
-        if ready is not None:
-            ready(listening.getsockname()[1])
-        server = uvicorn.Server(uvicorn.Config(service, log_level="warning", timeout_graceful_shutdown=5))
-        server.run(sockets=[listening])
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+    serve_application(service, host, port, ready)

@@ -126,8 +126,10 @@ class Recorder(TrainerCallback):
         if self.rank != 0 or not logs:
             return
         figures = {key: value for key, value in logs.items() if isinstance(value, int | float)}
+        seconds = round(time.monotonic() - self.begun, 2)
+        line = {"step": state.global_step, "max_steps": state.max_steps, "seconds": seconds, **figures}
         with self.file.open("a") as file:
-            file.write(json.dumps({"step": state.global_step, **figures}) + "\n")
+            file.write(json.dumps(line) + "\n")
         if time.monotonic() - self.last_message > _SECONDS_BETWEEN_MESSAGES and "loss" in figures:
             self.last_message = time.monotonic()
             reward = f", reward {figures['reward']:.3f}" if "reward" in figures else ""

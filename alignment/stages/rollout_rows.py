@@ -10,11 +10,12 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from alignment.environments.rollout_environment import RolloutEnvironment
-from alignment.rewards import Completion, Prompt, RewardFunction
-from alignment.rewards.reward_protocol import Scores
+if TYPE_CHECKING:  # `align rollouts` and `align ui` read rows without loading rewards and sandboxes
+    from alignment.environments.rollout_environment import RolloutEnvironment
+    from alignment.rewards import Completion, Prompt, RewardFunction
+    from alignment.rewards.reward_protocol import Scores
 
 FOLDER = "rollouts"
 _EXTRAS = {"verdict": "verdict", "verdict_detail": "detail"}

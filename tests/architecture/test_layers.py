@@ -12,6 +12,7 @@ ROOT = Path(__file__).resolve().parents[2]
 LAYERS = [
     {"benchmarks"},
     {"alignment.cli"},
+    {"alignment.ui"},
     {"alignment.report"},
     {"alignment.chain"},
     {"alignment.stages"},
@@ -38,6 +39,7 @@ LAYERS = [
         "alignment.files",
         "alignment.fingerprints",
         "alignment.installation",
+        "alignment.listening",
         "alignment.logs",
         "alignment.progress",
         "alignment.settings",

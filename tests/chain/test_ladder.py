@@ -8,7 +8,8 @@ from alignment.chain import artifacts, ladder
 from alignment.chain.plan import plan
 from alignment.files import write_json
 from alignment.recipe import ExportStage, load
-from alignment.report import page as report
+from alignment.report.components import export_rows
+from alignment.report.gains import gains_by_metric
 
 TEXT = """name: small
 model: {path: base}
@@ -91,7 +92,7 @@ def test_the_report_has_the_gain_over_the_model_that_a_stage_started_from(decide
             f'{{"benchmark": "i", "task_id": "{i}", "scores": {{"pass": {score}}}}}' for i, score in enumerate(scores)
         ]
         (step.folder / "verdicts.jsonl").write_text("\n".join(rows) + "\n")
-    (gain,) = report.gains_by_metric(decide.steps).items()
+    (gain,) = gains_by_metric(decide.steps).items()
     assert gain[0] == ("sft", "i.pass@1") and gain[1].startswith("+50.0 [")
 
 
@@ -104,4 +105,4 @@ def test_the_report_leaves_out_columns_that_are_empty_for_all_exports(decide):
     stage = ExportStage(name="export", kind="export", formats=["f16", "q8_0"])
     step = replace(decide.steps[-1], stage=stage)
     write_json(step.folder / artifacts.ARTIFACT, {"exports": rows})
-    assert report.export_rows([step]) == [{"target": "f16", "size": "2,000"}, {"target": "q8_0", "size": "1,000"}]
+    assert export_rows([step]) == [{"target": "f16", "size": "2,000"}, {"target": "q8_0", "size": "1,000"}]

@@ -4,14 +4,13 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
-from jinja2 import Environment, FileSystemLoader
 
-from alignment.report import charts, page
+from alignment.report import components, page
+from alignment.report.run_folder import StageFolder
+from alignment.report.training_curves import Curve
 
-TEMPLATES = Path(page.__file__).parent / "templates"
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
 MEASURE = """<!doctype html><body><iframe src="report.html" style="width:{width}px;height:30000px;border:0"></iframe><script>
 document.querySelector("iframe").onload = event => {{
@@ -21,27 +20,33 @@ document.querySelector("iframe").onload = event => {{
 </script>"""
 
 
-def report(**changes):
+def report():
     """A report with long names everywhere."""
     long = "pretrain-on-everything-that-the-team-wrote-0123456789"
     rungs = [
-        {"stage": name, "metric": "m", "value": value, "low": value - 5, "high": value + 5, "n": 300, "seed": 1}
+        {
+            "stage": name,
+            "metric": f"{long}.pass@1",
+            "value": value,
+            "low": value - 5,
+            "high": value + 5,
+            "n": 300,
+            "seed": 1,
+        }
         for name, value in ((f"{long}-{number}", 10.0 * number) for number in range(1, 8))
     ]
-    metric = page.MetricSection(
-        f"{long}.pass@1", rungs, {rung["stage"]: "+10.0 [+5.0, +15.0]" for rung in rungs}, charts.bars(rungs)
-    )
-    row = page.StageRow(
-        long, "pretrain", "done", "1 h", "3.1 GB", long, f"{long}, {long}", "loss 0.123, tokens 12345678", "{}"
-    )
-    values = {
-        "recipe": SimpleNamespace(name=long, seed=1), "metrics": [metric, metric], "stages": [row] * 3,
-        "curves": [page.CurveSection(f"{long}: loss", charts.curve([(1, 2.0), (5, 1.0), (9, 0.2)]))] * 3,
-        "exports": [{"target": "gguf", "file": f"/runs/{long}/{long}.gguf", "greedy_agreement": "0.99"}] * 2,
-        "total": "3 h", "versions": {"torch": "2.13.0", "transformers": "5.23.0"},
-    }  # fmt: skip
-    environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True)
-    return environment.get_template("report.html.jinja").render(**values | changes)
+    gains = {(rung["stage"], rung["metric"]): "+10.0 [+5.0, +15.0]" for rung in rungs}
+    exports = [{"target": "gguf", "file": f"/runs/{long}/{long}.gguf", "greedy_agreement": "0.99"}] * 2
+    stages = [
+        StageFolder(
+            name=long, kind="pretrain", folder=Path(long), state="done", model=long, inputs=(long,),
+            content={"seconds": 3600, "peak_memory_mb": 3100, "metrics": {"train_loss": 0.123, "tokens_per_second": 12345678}},
+        )
+    ] * 3  # fmt: skip
+    stages.append(StageFolder("export", "export", Path("export"), "done", content={"seconds": 1, "exports": exports}))
+    curves = [(long, [Curve("loss", "loss", [(1, 2.0), (5, 1.0), (9, 0.2)])])] * 3
+    sections = {"The ladder": components.ladder(rungs, gains), "All curves": components.curves(curves)}
+    return page.render(long, 1, stages, sections)
 
 
 def page_width(folder, html, width):
