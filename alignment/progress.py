@@ -25,6 +25,9 @@ T = TypeVar("T")
 
 TERMINAL_SECONDS, LOG_SECONDS = 2.0, 15.0
 """Least time between two messages, on a terminal and elsewhere."""
+ESTIMATE_SHARE = 0.05
+"""Share of the items that must be done before a message has the time left: the first items take longer, for example
+because all prompts of a batch are read before the first completion ends."""
 
 
 class Progress:
@@ -69,7 +72,7 @@ class Progress:
         rate = (self.amount if self.amount_unit else self.done) / elapsed
         parts.append(f"{rate:,.0f}" if rate >= 10 else f"{rate:.2g}")
         parts[-1] += f" {self.amount_unit}/s" if self.amount_unit else "/s"
-        if 0 < self.done < self.total:
+        if ESTIMATE_SHARE * self.total <= self.done < self.total:
             parts.append(f"{format_duration(elapsed / self.done * (self.total - self.done))} left")
         elif self.total and self.done >= self.total:
             parts.append(f"{format_duration(elapsed)} in total")

@@ -26,6 +26,14 @@ def test_a_message_has_done_total_rate_and_time_left():
     assert work.message(work.started + 20) == "humaneval: 40/164 completions, 200 tokens/s, 62 s left"
 
 
+def test_the_first_items_say_nothing_about_the_time_left():
+    work = Progress("fim", 60, "completions")
+    work.done = 2
+    assert work.message(work.started + 100) == "fim: 2/60 completions, 0.02/s"
+    work.done = 3
+    assert work.message(work.started + 100) == "fim: 3/60 completions, 0.03/s, 32 min left"
+
+
 def test_work_without_a_total_has_no_time_left():
     work = Progress("corpus", unit="files")
     work.advance(1500)

@@ -23,6 +23,7 @@ from alignment.evaluation.engines.protocol import (
     SamplingField,
     refuse_unsupported,
 )
+from alignment.progress import Progress
 
 DEFAULT_ROWS = 64
 PREFILL_TOKENS = 4096
@@ -116,6 +117,8 @@ class CpuEngine:
         """
         running: list[_Group] = []
         cache: GroupCache | None = None
+        # Minutes pass before the first completion ends, most of them with the prompts.
+        prompts = Progress("reading prompts", len(waiting), "prompts", amount_unit="tokens")
         tokens = torch.zeros((0, samples), dtype=torch.long)  # (G, R) the last chosen tokens
         while waiting or running:
             fresh: list[tuple[GenerationJob, Completion]] = []
@@ -124,6 +127,7 @@ class CpuEngine:
                 batch = self._next_prompts(waiting, running, capacity)
             if batch:
                 cache, tokens, fresh = self._join(batch, samples, running, cache, tokens)
+                prompts.advance(len(batch), sum(len(group.prompt) for group in batch))
             elif cache is not None:
                 logits = self.decoder.step(cache, tokens)
                 tokens, fresh = self._choose(logits, running)
