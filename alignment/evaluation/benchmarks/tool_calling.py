@@ -3,15 +3,19 @@
 Rows are conversations with `tools` whose last message is from the assistant. The `tool_calls` of this message are the
 expected calls. If this message has no calls, the right answer calls no tool. Calls are compared as JSON: names and
 arguments must be equal, the order of several calls does not count.
+
+`data` may also be the rows of the Berkeley Function Calling Leaderboard, see `bfcl`.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from alignment.evaluation.benchmark_request import BenchmarkRequest
+from alignment.evaluation.benchmarks import bfcl
 from alignment.evaluation.problem import Benchmark, ChatPrompt, Problem, Row
 from alignment.evaluation.written_calls import Call, calls_in
 from alignment.rows.messages import conversation_of
@@ -19,8 +23,12 @@ from alignment.rows.reading import read_rows
 
 
 def tool_calling(request: BenchmarkRequest) -> Benchmark:
-    """Load the benchmark, in which the model writes the last message of each conversation."""
+    """Load the benchmark, in which the model writes the last message of each conversation, or the calls of BFCL's rows."""
     assert request.data is not None
+    if bfcl.is_bfcl(Path(request.data)):
+        return Benchmark(
+            name="tools", problems=bfcl.problems(Path(request.data)), mode="chat", max_new_tokens=512, score=bfcl.scores
+        )
     problems = [_problem(row, number, request.data) for number, row in enumerate(read_rows(request.data), 1)]
     return Benchmark(name="tools", problems=problems, mode="chat", max_new_tokens=512, score=_scores)
 
