@@ -43,6 +43,9 @@ class BuildContext:
     """Folder for clones of remote repositories. With None, a temporary folder is used, and removed at the end."""
     dtype: DType = "auto"
     """Number format of the model's weights. A recipe sets it for all stages with `model.dtype`."""
+    repositories: list[dict[str, str]] = field(default_factory=list)
+    """The repositories that the builder has read so far: name, commit, declared license and, if newer commits are held
+    out, head. `data_builders.repositories.sources.cloned` adds them; they become `sources` of artifact.json."""
 
 
 class Builder(Protocol[SettingsType]):

@@ -296,7 +296,7 @@ def build_commits(settings: CommitsSettings, context: BuildContext) -> dict[str,
     Raises:
         ValueError: a source does not exist, or is not a git repository.
     """
-    with cloned(settings.sources, context.clone_folder) as repositories:
+    with cloned(settings.sources, context) as repositories:
         for repository in repositories:
             if not repository.is_git:
                 raise ValueError(f"{repository.path} is a plain folder: commits need a git repository")

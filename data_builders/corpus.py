@@ -92,7 +92,7 @@ def build_corpus(settings: CorpusSettings, context: BuildContext) -> dict[str, A
     out = context.out
     writer = DatasetWriter(out, "document")
     with (
-        cloned(settings.sources, context.clone_folder) as repositories,
+        cloned(settings.sources, context) as repositories,
         RowStore(out / "rows.tmp") as store,
         FingerprintStore(out) as prints,
         (out / "removed.jsonl").open("w", encoding="utf-8") as removed_file,

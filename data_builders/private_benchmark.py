@@ -112,7 +112,7 @@ def build_private_benchmark(settings: PrivateBenchmarkSettings, context: BuildCo
     """
     rows = _Rows()
     report: dict[str, Any] = {}
-    with cloned(settings.sources, context.clone_folder) as repositories:
+    with cloned(settings.sources, context) as repositories:
         for repository in repositories:
             if not repository.head:
                 raise ValueError(

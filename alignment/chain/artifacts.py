@@ -1,4 +1,4 @@
-"""Reads the artifacts of steps, and computes the digests that decide whether an artifact is up to date.
+"""Computes the digests that decide whether an artifact is up to date, and links artifacts.
 
 An artifact is the result of a step: the folder `<output>/<recipe>/artifacts/<step>-<fingerprint>/`. It is complete when
 it contains `artifact.json`, which is written last and atomically. `<output>/<recipe>/<step>` is a link to the newest
@@ -33,9 +33,6 @@ VERSIONS: Mapping[str, int] = {
 }
 """Kind of stage -> version of its code. The version is part of a step's fingerprint. Raise it if a change of the code
 changes the results for the same inputs."""
-ARTIFACT = "artifact.json"
-Artifact = dict[str, Any]
-"""The content of an `artifact.json`, which the conductor writes."""
 
 
 class Digests:
@@ -82,25 +79,6 @@ class Digests:
             with contextlib.suppress(OSError):
                 write_json(self.cache, self.known)
             self.changed = False
-
-
-def read(folder: Path) -> Artifact | None:
-    """Read the artifact.json in a folder. Return None if the step is not done.
-
-    Raises:
-        ValueError: the file is damaged.
-    """
-    try:
-        artifact = json.loads((folder / ARTIFACT).read_text())
-        if not isinstance(artifact, dict) or not artifact:
-            raise ValueError("not a JSON object with content")
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError) as error:
-        raise ValueError(
-            f"{folder / ARTIFACT} can't be read ({error}): delete the folder {folder} to run the step again"
-        ) from None
-    return artifact
 
 
 def link(folder: Path, name: str, target: Path) -> None:

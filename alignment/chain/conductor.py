@@ -36,6 +36,8 @@ from alignment.models.gguf_import import import_gguf
 from alignment.models.stored_config import is_gguf
 from alignment.planning import disk
 from alignment.processes import STOP_SIGNALS, StageFailed, StopRequested, World, heartbeat, wait_for
+from alignment.provenance.artifact_file import ARTIFACT, Artifact
+from alignment.provenance.input_files import describe_files
 from alignment.recipe import ExportStage, Recipe, TrainingStage, launch_file
 from alignment.recipe.export_checks import engines_needed
 from alignment.stages.config_trial import ConfigsRequest
@@ -251,16 +253,18 @@ class _Chain:
                 )
                 result["contract"] = _read_json(step.folder / "contract.json")
             seconds = time.monotonic() - clock
-            write_json(step.folder / artifacts.ARTIFACT, self._artifact(step, started, seconds, result))
+            write_json(step.folder / ARTIFACT, self._artifact(step, started, seconds, result))
         logger.info("      done in %s", format_duration(seconds))
 
-    def _artifact(self, step: Step, started: datetime, seconds: float, result: dict[str, Any]) -> artifacts.Artifact:
+    def _artifact(self, step: Step, started: datetime, seconds: float, result: dict[str, Any]) -> Artifact:
         return {
             "stage": step.name,
             "kind": step.kind,
             "fingerprint": step.fingerprint,
             "settings": step.request.stage.model_dump(mode="json"),
             "inputs": step.inputs,
+            "files": describe_files(step.request.files),
+            "base_model": step.request.base_model,
             "model": step.model,
             "seed": step.seed,
             "world_size": self.world.size,

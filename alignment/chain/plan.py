@@ -11,12 +11,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from alignment.chain import artifacts
-from alignment.chain.artifacts import VERSIONS, Artifact, Digests
+from alignment.chain.artifacts import VERSIONS, Digests
 from alignment.extensions import ExtensionReference
 from alignment.fingerprints import fingerprint, package_versions
 from alignment.models.source import ModelSource
 from alignment.models.stored_config import is_gguf
+from alignment.provenance import artifact_file
+from alignment.provenance.artifact_file import Artifact
 from alignment.recipe import (
     MODEL_KINDS,
     AnyStage,
@@ -104,7 +105,7 @@ class Step:
 
     def artifact(self) -> Artifact | None:
         """Read the step's artifact.json. Return None if the step is not done."""
-        return artifacts.read(self.folder)
+        return artifact_file.read(self.folder)
 
 
 def plan(recipe: Recipe) -> list[Step]:
@@ -132,6 +133,10 @@ class _StepBuilder:
     digests: Digests
     inputs: dict[str, str] = field(default_factory=dict)
     """Earlier steps to which references resolved so far point: name of the step -> its fingerprint."""
+    files: dict[str, str] = field(default_factory=dict)
+    """Files and folders outside of the chain that the step reads: path -> digest."""
+    base: dict[str, Any] | None = None
+    """The recipe's base model with its digest, if the step reads it."""
 
     def build(self) -> Step:
         recipe, node = self.recipe, self.node
@@ -156,7 +161,7 @@ class _StepBuilder:
         request = StageRequest(
             name=node.name,
             stage=stage,
-            out=recipe.folder / "artifacts" / f"{node.name}-{mark[:12]}",
+            out=recipe.folder / "artifacts" / artifact_file.folder_name(node.name, mark),
             seed=seed,
             model=models.get(node.model or ""),
             model_stage=node.model,
@@ -165,6 +170,9 @@ class _StepBuilder:
             tracking=recipe.tracking,
             recipe=recipe.name,
             fingerprint=mark,
+            inputs=self.inputs,
+            files=self.files,
+            base_model=self.base,
             decontaminate=targets,
             prepared=self.prepared_folder(content, seed, contents.get("decontaminate")),
         )
@@ -190,11 +198,18 @@ class _StepBuilder:
             return str(reference), ["hub", str(reference)]
         return str(reference.path()), self.digests.of(reference.path())
 
+    def resolve_file(self, read: Read) -> tuple[str, Any]:
+        """Do the same as `resolve`, and record a file or folder outside of the chain in `files`."""
+        path, digest = self.resolve(read)
+        if read.origin is None and not isinstance(read.reference, ExtensionReference | Location):
+            self.files[path] = digest if isinstance(digest, str) else "hub"
+        return path, digest
+
     def stage_settings(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """Return the stage's settings twice: with absolute paths, and with content digests instead of paths."""
         settings = content = self.node.stage.model_dump(mode="json")
         for read in self.node.reads:
-            path, digest = self.resolve(read)
+            path, digest = self.resolve_file(read)
             settings = replace_at(settings, read.place, path)
             content = replace_at(content, read.place, digest)
         return settings, content
@@ -203,9 +218,11 @@ class _StepBuilder:
         """Return the base model of the recipe, and the value that represents the base model in the fingerprint."""
         settings = self.recipe.model.model_dump(mode="json")
         content = {**_without(settings, "use_kernels"), "attn_implementation": None}
+        self.base = {key: settings[key] for key in ("path", "revision", "init", "tokenizer") if settings.get(key)}
         for read in self.graph.base_reads:
             key = str(read.place[-1])
             settings[key], content[key] = self.resolve(read)
+            self.base |= {key: settings[key], f"{key}_digest": content[key]}
             if key == "path" and is_gguf(settings[key]):
                 settings[key] = str(import_folder(self.recipe.folder, Path(settings[key]), content[key]))
         return ModelSource.model_validate(settings), content
@@ -232,7 +249,7 @@ class _StepBuilder:
             if benchmark.allow_overlap is not None:
                 allowed[benchmark.name] = benchmark.allow_overlap
                 continue
-            path, content = self.resolve(read) if read is not None else (None, None)
+            path, content = self.resolve_file(read) if read is not None else (None, None)
             code: Any = benchmark.benchmark
             code, identity = (
                 self.resolve(Read((), code, None)) if isinstance(code, ExtensionReference) else (code, code)
@@ -241,7 +258,7 @@ class _StepBuilder:
                 rows.append(BenchmarkRows(name=benchmark.name, benchmark=code, data=path))
                 contents.append([identity, content])
         for read in self.graph.decontaminate:
-            location, content = self.resolve(read)
+            location, content = self.resolve_file(read)
             paths.append(Path(location))
             contents.append(content)
         sandbox = self.recipe.sandbox

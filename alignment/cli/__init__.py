@@ -19,6 +19,8 @@ align export MODEL            convert and quantize a model
 align build BUILDER           make a dataset
 align show DATASET            show rows of a dataset
 align rollouts RUN            show the completions of GRPO stages with their rewards
+align lineage RUN             show of what artifacts were made, or find those that contain a repository
+align sign, align verify      sign the files of an export with a key, and verify the signature
 align sandbox serve           grade programs for other machines
 align doctor                  show what this machine can do
 
@@ -46,11 +48,13 @@ from alignment.cli import (
     import_command,
     init_command,
     launch_command,
+    lineage_command,
     log_command,
     model_commands,
     recipe_commands,
     rollouts_command,
     sandbox_commands,
+    signature_commands,
     ui_command,
 )
 
@@ -88,6 +92,8 @@ def parser() -> argparse.ArgumentParser:
         export_command,
         data_commands,
         rollouts_command,
+        lineage_command,
+        signature_commands,
         sandbox_commands,
         doctor,
     ):

@@ -83,6 +83,7 @@ def _export(arguments: argparse.Namespace) -> int:
     from alignment.export import export
     from alignment.export.card import row_line
     from alignment.grading import SandboxSettings
+    from alignment.provenance.export_documents import artifact_of, with_documents
     from alignment.stages.export import export_options
 
     sandbox = SandboxSettings(allow_weaker=arguments.allow_weaker_sandbox)
@@ -92,6 +93,7 @@ def _export(arguments: argparse.Namespace) -> int:
         adapter=arguments.adapter,
         adapter_base=arguments.adapter_base,
     )
+    options = with_documents(options, artifact_of(arguments.model), arguments.model)
     rows = export(arguments.model, arguments.to, arguments.out, options)
     print(json.dumps(rows, indent=2, default=str) if arguments.json else "\n".join(map(row_line, rows)))
     return 0 if all(row["passed"] for row in rows) else 1

@@ -124,7 +124,7 @@ def _request(arguments: argparse.Namespace) -> DraftRequest:
     ]
     surveys = []
     for source in sources:
-        with cloned([source], None) as repositories:
+        with cloned([source]) as repositories:
             surveys.append(survey(repositories[0]))
     return DraftRequest(
         model=_model(arguments.model), hardware=devices, out=out, sources=locations, surveys=surveys,

@@ -87,6 +87,7 @@ def model_card(
     *,
     measured_on: str,
     commands: Sequence[tuple[str, str]] = (),
+    sections: str = "",
 ) -> str:
     """Return README.md of an export, with the metadata block that the Hugging Face Hub reads.
 
@@ -95,6 +96,7 @@ def model_card(
         rows: The model's exports.
         measured_on: A phrase that names the data on which the exports were measured.
         commands: Titles and shell commands, see `run_commands`.
+        sections: Further sections, as Markdown.
     """
     header = ["---"]
     if description.license:
@@ -117,6 +119,8 @@ def model_card(
         "followed by a combining accent) is split into other tokens than by the original tokenizer.",
         "",
     ]
+    if sections:
+        body.append(sections)
     if description.provenance:
         body += [
             "## Provenance",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,9 @@ from alignment.export.export_settings import (
 from alignment.export.texts import read_rows
 from alignment.grading import SandboxSettings
 from alignment.rows.kinds import Row
+
+DocumentMaker = Callable[[Path, Sequence[Path]], Mapping[str, str]]
+"""A function of a folder and its model files. It returns further documents for the folder: name of the file -> text."""
 
 Rows = str | Path | Sequence[Row]
 """A JSONL or Parquet file, a folder of such files, or the rows themselves."""
@@ -66,6 +69,10 @@ class ExportOptions:
     """`owner/name` of the base model, for metadata and the model card."""
     provenance: Mapping[str, str] = field(default_factory=dict)
     """Key-value pairs for metadata and the model card."""
+    card_sections: str = ""
+    """Further sections of the model card, as Markdown."""
+    documents: DocumentMaker | None = None
+    """Makes documents that are written beside the model card."""
     held_out: Rows | None = None
     """Rows on which exports are compared; by default source code of Python's standard library."""
     comparison: Comparison = field(default_factory=Comparison)

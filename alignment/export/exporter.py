@@ -19,7 +19,7 @@ from alignment.export.gguf_metadata import ModelDescription
 from alignment.export.imatrix import read_imatrix
 from alignment.export.makers import ExportRun
 from alignment.export.pass_rate import pass_at_1
-from alignment.export.publish import publish
+from alignment.export.publish import DOCUMENTS, publish
 from alignment.export.texts import calibration_texts, read_rows, standard_library_texts
 from alignment.files import write_text
 from alignment.rows.row_texts import ModelText, model_text
@@ -99,11 +99,20 @@ def _make_all(run: ExportRun, targets: Sequence[Target]) -> list[ExportRow]:
 def _write_cards(run: ExportRun, targets: Sequence[Target], rows: list[ExportRow], measured_on: str) -> None:
     """Write the model card to the output folder, and to every exported model folder that passed."""
     commands = run_commands(run.checkpoint, run.name, run.out, rows)
-    card = model_card(run.description, rows, measured_on=measured_on, commands=commands)
-    write_text(run.out / "README.md", card)
+    card = model_card(
+        run.description, rows, measured_on=measured_on, commands=commands, sections=run.options.card_sections
+    )
+    folders = {run.out: [Path(file) for row in rows for file in row["files"] if row["passed"]]}
     for target, row in zip(targets, rows, strict=True):
         if target.kind in ("huggingface", "gptq", "awq", "llama.cpp") and row["passed"]:
-            write_text(Path(row["file"]) / "README.md", card)
+            folders[Path(row["file"])] = [Path(row["file"])]
+    for folder, paths in folders.items():
+        write_text(folder / "README.md", card)
+        if run.options.documents is not None:
+            files = [file for path in paths for file in (sorted(path.rglob("*")) if path.is_dir() else [path])]
+            files = [file for file in files if file.is_file() and file.name not in DOCUMENTS]
+            for name, text in run.options.documents(folder, files).items():
+                write_text(folder / name, text)
 
 
 def _calibration_texts(calibration: CalibrationRows | None, seed: int) -> list[ModelText]:

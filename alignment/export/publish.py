@@ -8,11 +8,18 @@ from pathlib import Path
 from alignment.export.export_row import ExportRow
 from alignment.export.export_settings import Push
 
+BOM = "mlbom.cdx.json"
+"""Name of the ML-BOM."""
+CONTENT_SUMMARY = "training-content.md"
+"""Name of the summary of the training content."""
+DOCUMENTS = ("README.md", BOM, CONTENT_SUMMARY)
+"""Names of the files that describe an export."""
+
 
 def upload_patterns(rows: Sequence[ExportRow]) -> list[str]:
-    """Return patterns of the files to upload: the model card and the files of the rows. Other files stay local."""
+    """Return patterns of the files to upload: the documents and the files of the rows. Other files stay local."""
     paths = [Path(file) for row in rows for file in row["files"]]
-    return ["README.md", *(f"{path.name}/*" if path.is_dir() else path.name for path in paths)]
+    return [*DOCUMENTS, *(f"{path.name}/*" if path.is_dir() else path.name for path in paths)]
 
 
 def publish(folder: Path, rows: Sequence[ExportRow], push: Push) -> str:

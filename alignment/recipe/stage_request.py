@@ -67,6 +67,14 @@ class StageRequest(ProcessRequest):
     recipe: str
     """Name of the recipe."""
     fingerprint: str
+    inputs: dict[str, str] = Field(default_factory=dict)
+    """Earlier steps whose artifacts the step reads: name of the step -> its fingerprint."""
+    files: dict[str, str] = Field(default_factory=dict)
+    """Files and folders outside of the chain that the step reads: path -> SHA-256 digest, or `hub` for a name on the
+    Hugging Face hub."""
+    base_model: dict[str, Any] | None = None
+    """The recipe's base model, if the step reads it: `path`, `revision`, `init`, `tokenizer`, and the digests
+    `path_digest` and `tokenizer_digest`."""
     decontaminate: ScreenTargets = NO_TARGETS
     prepared: Path | None = None
     """Folder in which the token ids of the stage's rows are cached between runs; by default a folder in `out`."""

@@ -16,10 +16,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from alignment.chain.artifacts import ARTIFACT
 from alignment.chain.plan import Step
 from alignment.chain.run_record import RECORD
 from alignment.processes import HEARTBEAT_SECONDS
+from alignment.provenance.artifact_file import ARTIFACT
 from alignment.recipe import MODEL_KINDS
 
 State = Literal["done", "running", "failed", "stopped", "waiting"]

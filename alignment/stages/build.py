@@ -51,7 +51,7 @@ def run(request: StageRequest) -> dict[str, Any]:
     for name, count in counts.items():
         if isinstance(count, int | float | str):
             logger.info("      %s: %s", name, count)
-    return {"summary": counts, "device": "cpu"}
+    return {"summary": counts, "sources": context.repositories, "device": "cpu"}
 
 
 def _checkpoint(request: StageRequest) -> Path | None:

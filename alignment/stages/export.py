@@ -15,6 +15,8 @@ from alignment.export.card import row_line, summary
 from alignment.export.export_settings import Quantize
 from alignment.logs import get_logger
 from alignment.models.source import ModelSource
+from alignment.provenance.export_documents import with_documents
+from alignment.provenance.lineage import unfinished
 from alignment.recipe import ExportStage, SandboxSettings
 from alignment.recipe.export_checks import comparison
 from alignment.recipe.stage_request import StageRequest
@@ -38,7 +40,7 @@ def run(request: StageRequest) -> dict[str, Any]:
         adapter=model.parent / "adapter" if "adapter" in stage.formats else None,
         provenance={"recipe": request.recipe, "stage": request.model_stage or "", "fingerprint": request.fingerprint},
     )
-    rows = export(model, stage.formats, request.out, options)
+    rows = export(model, stage.formats, request.out, with_documents(options, unfinished(request), model))
     for row in rows:
         logger.info("      %s", row_line(row))
     if broken := [row["target"] for row in rows if not row["passed"]]:

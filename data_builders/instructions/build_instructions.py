@@ -90,7 +90,7 @@ def build_instructions(settings: InstructionsSettings, context: BuildContext) ->
     dropped: Counter[str] = Counter()
     drafts: list[Draft] = []
     names: list[str] = []
-    with cloned(settings.sources, context.clone_folder) as repositories:
+    with cloned(settings.sources, context) as repositories:
         for repository in repositories:
             names.append(f"{repository.name} {repository.commit or 'folder'}")
             maker = _DraftMaker(repository, tasks, settings, context, dropped)

@@ -25,6 +25,7 @@ from pydantic import Field, GetJsonSchemaHandler, model_validator
 from pydantic_core import CoreSchema
 
 from alignment.settings import Settings
+from data_builders.builder import BuildContext
 from data_builders.repositories import git
 from data_builders.repositories.locations import Interpreter, Location
 from data_builders.repositories.remote_git import clone, is_url, remote_state, repository_name, strip_credentials
@@ -103,6 +104,11 @@ class Repository:
         """Whether the source is a git repository (true) or a plain folder (false)."""
         return bool(self.commit)
 
+    def record(self) -> dict[str, str]:
+        """Return what an artifact records about the repository, without its path."""
+        values = {"name": self.name, "commit": self.commit, "license": self.license, "head": self.head}
+        return {key: value for key, value in values.items() if value or key != "head"}
+
 
 @dataclass(frozen=True, slots=True)
 class File:
@@ -141,13 +147,16 @@ def resolve(sources: Iterable[Source | str | Path], clone_folder: Path | None = 
 
 
 @contextlib.contextmanager
-def cloned(sources: Iterable[Source | str | Path], clone_folder: Path | None) -> Iterator[list[Repository]]:
-    """Resolve sources in a context manager.
+def cloned(sources: Iterable[Source | str | Path], context: BuildContext | None = None) -> Iterator[list[Repository]]:
+    """Resolve sources in a context manager, and add the repositories to `context.repositories`.
 
-    Clones are made in `clone_folder`, or in a temporary folder if `clone_folder` is None.
+    Clones are made in `context.clone_folder`, or else in a temporary folder.
     """
     with tempfile.TemporaryDirectory(prefix="clones-") as temporary:
-        yield resolve(sources, clone_folder or Path(temporary))
+        repositories = resolve(sources, (context and context.clone_folder) or Path(temporary))
+        if context is not None:
+            context.repositories.extend(repository.record() for repository in repositories)
+        yield repositories
 
 
 def _expand(location: str, clone_folder: Path | None) -> list[tuple[Path, str]]:

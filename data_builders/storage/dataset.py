@@ -208,6 +208,14 @@ def sorted_counts(counter: Mapping[str, int]) -> dict[str, int]:
     return dict(sorted(counter.items(), key=lambda item: (-item[1], item[0])))
 
 
+def read_report(path: Path) -> dict[str, Any] | None:
+    """Return the `report.json` of a dataset's folder or of one of its files, or None if there is no report."""
+    places = (path / "report.json", path.parent / "report.json")
+    file = next((place for place in places if place.is_file()), None)
+    report: dict[str, Any] | None = json.loads(file.read_text(encoding="utf-8")) if file is not None else None
+    return report
+
+
 def lineage(paths: Iterable[Path | str]) -> list[str]:
     """Describe each input dataset of a build by its title, hash and sources.
 
@@ -215,12 +223,10 @@ def lineage(paths: Iterable[Path | str]) -> list[str]:
     """
     descriptions = []
     for path in map(Path, paths):
-        places = (path / "report.json", path.parent / "report.json")
-        file = next((place for place in places if place.is_file()), None)
-        if file is None:
+        report = read_report(path)
+        if report is None:
             descriptions.append(path.name)
             continue
-        report = json.loads(file.read_text(encoding="utf-8"))
         sources = f" ({'; '.join(map(str, report['sources']))})" if report.get("sources") else ""
         descriptions.append(f"{report['title']}, sha256 {report['sha256']}{sources}")
     return descriptions

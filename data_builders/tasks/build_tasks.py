@@ -111,7 +111,7 @@ def build_tasks(settings: TaskBuilderSettings, context: BuildContext) -> dict[st
     rows: list[dict[str, Any]] = []
     report: dict[str, Any] = {}
     names: list[str] = []
-    with cloned(settings.sources, context.clone_folder) as repositories:
+    with cloned(settings.sources, context) as repositories:
         for repository in repositories:
             names.append(f"{repository.name} {repository.commit or 'folder'}")
             for name, tasks in tasks_by_language(repository, settings.tests, settings.settings, context):

@@ -20,6 +20,7 @@ LAYERS = [
     {"alignment.planning"},
     {"alignment.launch"},
     {"alignment.tracking"},
+    {"alignment.provenance"},
     {"alignment.tokenization"},
     {"alignment.recipe"},
     {"data_builders"},

@@ -8,6 +8,7 @@ from alignment import files
 from alignment.chain import artifacts
 from alignment.files import write_json
 from alignment.fingerprints import fingerprint, package_versions
+from alignment.provenance import artifact_file
 
 
 def test_a_fingerprint_does_not_depend_on_the_order_of_keys():
@@ -36,13 +37,13 @@ def test_nan_is_not_written_to_json(tmp_path):
 
 
 def test_an_artifact_is_done_when_its_file_exists_and_a_damaged_file_is_an_error(tmp_path):
-    assert artifacts.read(tmp_path) is None
-    write_json(tmp_path / artifacts.ARTIFACT, {"kind": "sft"})
-    assert artifacts.read(tmp_path) == {"kind": "sft"}
+    assert artifact_file.read(tmp_path) is None
+    write_json(tmp_path / artifact_file.ARTIFACT, {"kind": "sft"})
+    assert artifact_file.read(tmp_path) == {"kind": "sft"}
     for damaged in ("{", "", "{}", "[]", "null", "\0\0"):
-        (tmp_path / artifacts.ARTIFACT).write_text(damaged)
+        (tmp_path / artifact_file.ARTIFACT).write_text(damaged)
         with pytest.raises(ValueError, match="delete the folder"):
-            artifacts.read(tmp_path)
+            artifact_file.read(tmp_path)
 
 
 def test_the_digest_of_a_folder_depends_on_names_and_bytes_but_not_on_hidden_files(tmp_path):

@@ -4,9 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from alignment.chain import artifacts, ladder
+from alignment.chain import ladder
 from alignment.chain.plan import plan
 from alignment.files import write_json
+from alignment.provenance import artifact_file
 from alignment.recipe import ExportStage, load
 from alignment.report.components import export_rows
 from alignment.report.gains import gains_by_metric
@@ -34,7 +35,7 @@ def decide(tmp_path, checkpoint_folder):
         steps = plan(recipe)
         for name, value in (("evaluate-base", before), ("evaluate-sft", after)):
             step = next(step for step in steps if step.name == name)
-            write_json(step.folder / artifacts.ARTIFACT, {"figures": [figure(value, metric)]})
+            write_json(step.folder / artifact_file.ARTIFACT, {"figures": [figure(value, metric)]})
         run.recipe, run.steps = recipe, steps
         return ladder.broken_gates(recipe, steps[-1], steps)
 
@@ -104,5 +105,5 @@ def test_the_report_leaves_out_columns_that_are_empty_for_all_exports(decide):
     ]
     stage = ExportStage(name="export", kind="export", formats=["f16", "q8_0"])
     step = replace(decide.steps[-1], stage=stage)
-    write_json(step.folder / artifacts.ARTIFACT, {"exports": rows})
+    write_json(step.folder / artifact_file.ARTIFACT, {"exports": rows})
     assert export_rows([step]) == [{"target": "f16", "size": "2,000"}, {"target": "q8_0", "size": "1,000"}]

@@ -6,7 +6,7 @@ import huggingface_hub
 import pytest
 
 from alignment.export.export_settings import Push
-from alignment.export.publish import publish, upload_patterns
+from alignment.export.publish import DOCUMENTS, publish, upload_patterns
 
 PASSED = [{"target": "q8_0", "passed": True, "files": ["tiny-q8_0.gguf"]}]
 
@@ -54,7 +54,7 @@ def test_a_private_push_creates_a_private_repository_and_uploads_the_files_of_th
     folder = {"target": "ollama:q8_0", "passed": True, "files": [str(tmp_path / "tiny-ollama-q8_0")]}
     publish(tmp_path, [*PASSED, folder], PRIVATE)
     assert hub.calls[0] == ("create", "a/b", True)
-    assert hub.calls[1] == ("upload", "a/b", ["README.md", "tiny-q8_0.gguf", "tiny-ollama-q8_0/*"])
+    assert hub.calls[1] == ("upload", "a/b", [*DOCUMENTS, "tiny-q8_0.gguf", "tiny-ollama-q8_0/*"])
 
 
 def test_other_files_of_the_folder_are_not_uploaded(tmp_path):

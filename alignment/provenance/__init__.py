@@ -1,0 +1,1 @@
+"""Where a model comes from: lineage of artifacts, model card sections, ML-BOM, summary of training content, signatures."""
