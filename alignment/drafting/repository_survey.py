@@ -7,13 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from alignment.drafting.suite_survey import SuiteSurvey, survey_suites
+from alignment.grading.protected_files import is_test_file
 from data_builders.commits import CommitLimits, drop_commit
 from data_builders.parsing.languages import detect
 from data_builders.parsing.python_functions import functions
 from data_builders.private_benchmark import TEXTS, code_pieces, select_new
 from data_builders.repositories import git, history
 from data_builders.repositories.sources import Repository, read_texts
-from data_builders.tasks.python.python_suite import is_documentation, is_test_file
+from data_builders.tasks.python.python_suite import is_documentation
 
 SHARES = (0.2, 0.1, 0.4)
 """Shares of the newest commits to hold out for a benchmark. The first share that gives enough pieces of code is used."""

@@ -13,12 +13,13 @@ import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from alignment.grading.protected_files import is_test_file
 from alignment.sandbox.toolchains import NoToolchain, toolchain
 from data_builders.repositories.sources import Repository
 from data_builders.tasks.javascript.javascript_runners import FOREIGN, SUPPORTED, has_tests, read_packages
 from data_builders.tasks.javascript.javascript_suite import checkout, has_javascript
 from data_builders.tasks.python.python_environment import find_environment
-from data_builders.tasks.python.python_suite import is_documentation, is_test_file, roots
+from data_builders.tasks.python.python_suite import is_documentation, roots
 
 _FIND = """
 import importlib.util, json, sys

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 from alignment.environments.program_environments import PythonEnvironment, VisibleTestsEnvironment
+from alignment.environments.repository_environment import RepositoryEnvironment
 from alignment.environments.rollout_environment import EnvironmentFactory, EnvironmentLimits, environment_class
 from alignment.extensions import ExtensionError, ExtensionReference
 from alignment.grading import Grader, RemoteGrader
@@ -12,6 +13,9 @@ from alignment.grading import Grader, RemoteGrader
 VISIBLE_TESTS = "tests"
 """Name of the built-in environment that runs the visible tests of a task. For this environment, the tests of each task
 are split into visible and hidden tests."""
+
+REPOSITORY = "repository"
+"""Name of the built-in environment in which the model changes a repository."""
 
 
 class EnvironmentSettings(Protocol):
@@ -57,6 +61,8 @@ def build_environment(settings: EnvironmentSettings, grader: Grader | RemoteGrad
         return environment_class(f"{extension.file()}: {extension.name}", made, limits)
     if settings.name == VISIBLE_TESTS:
         return environment_class(VISIBLE_TESTS, lambda: VisibleTestsEnvironment(grader), limits)
+    if settings.name == REPOSITORY:
+        return environment_class(REPOSITORY, lambda: RepositoryEnvironment(grader), limits)
     if not isinstance(grader, Grader):
         raise ValueError("the environment `python` runs programs on this machine: remove `sandbox.address`")
     grader.run("pass")  # an unusable sandbox ends the stage here, not every rollout

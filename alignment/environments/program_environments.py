@@ -16,6 +16,8 @@ SHOWN_TESTS = 5
 class PythonEnvironment:
     """A tool that runs Python programs. The program that is graded is taken from the model's last answer."""
 
+    waits_for_sandbox = True
+
     def __init__(self, grader: Grader) -> None:
         self._grader = grader
 

@@ -29,6 +29,7 @@ TASK_COLUMN = "environment"
 """Name of the column of task rows that holds data for the environment: an object, or its JSON."""
 RESERVED = ("reset", "get_reward")
 """Names of public methods that are not tools."""
+_NO_TIME = "error: the time for tools is used up; answer without a call"
 _CUT = "\n... ({} characters are left out) ...\n"
 
 
@@ -73,7 +74,9 @@ class RolloutOutcome:
 class RolloutEnvironment:
     """Wraps an object with tools, and runs rollouts with the object, one after the other.
 
-    `environment_class` makes subclasses that have each tool of the object as a method.
+    `environment_class` makes subclasses that have each tool of the object as a method. If a class sets
+    `waits_for_sandbox` to True, its tools do little more than wait for the sandbox and change nothing after that: a call
+    that takes too long is then a fault of the model, not of the environment.
     """
 
     def __init__(self, wrapped: Any, limits: EnvironmentLimits) -> None:
@@ -131,6 +134,9 @@ class RolloutEnvironment:
         except ToolError:
             raise
         except _OutOfTime:
+            if getattr(self._wrapped, "waits_for_sandbox", False):
+                counts["out_of_time"] += 1
+                return _NO_TIME
             self._fail(f"{type(self._wrapped).__name__}.{name} took longer than the {self._limits.seconds:g} seconds")
         except Exception as error:
             self._fail(f"{type(self._wrapped).__name__}.{name} raised {type(error).__name__}: {error}")
@@ -146,7 +152,7 @@ class RolloutEnvironment:
             return "error: the environment has failed"
         if counts["seconds"] >= self._limits.seconds:
             counts["out_of_time"] += 1
-            return "error: the time for tools is used up; answer without a call"
+            return _NO_TIME
         method = getattr(self._wrapped, name)
         if problem := argument_problem(method, arguments):
             counts["wrong_calls"] += 1

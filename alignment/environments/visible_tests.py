@@ -16,7 +16,7 @@ def split_tests(row: Mapping[str, Any], share: float) -> tuple[str, str]:
     If a row has a column `visible_tests`, this column has the visible tests, and all of `tests` is hidden. Otherwise
     `tests` is split, and the first tests are visible: `share` of the cases (kinds `calls` and `stdio`), or of the
     assertions and test functions (`asserts`), at least one and not all. For the kinds `pytest` and `node`, `tests`
-    lists visible and hidden tests.
+    lists visible and hidden tests. For the kind `repository`, the verdict is that of visible and hidden tests.
 
     Args:
         row: a task.
@@ -34,6 +34,9 @@ def split_tests(row: Mapping[str, Any], share: float) -> tuple[str, str]:
         parts = [{**tests, "code": code} for code in _split_code(tests["code"], share)]
     elif kind in ("pytest", "node") and tests.get("visible") and tests.get("hidden"):
         parts = [{**tests, "hidden": []}, {**tests, "visible": []}]
+    elif kind == "repository" and tests.get("hidden"):
+        withheld = [*tests.get("withheld", ()), *tests["hidden"]]
+        parts = [{**tests, "hidden": [], "withheld": withheld}, tests]
     else:
         raise ValueError(f"tests of kind {kind!r} can't be split: give the visible ones in a column `visible_tests`")
     visible, hidden = (json.dumps(part, ensure_ascii=False) for part in parts)

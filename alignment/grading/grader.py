@@ -11,11 +11,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, cast
 
-from alignment.grading import nodejs, python, repository, stdio
+from alignment.grading import nodejs, patched_repository, python, repository, stdio
+from alignment.grading.open_suites import OpenSuites
 from alignment.grading.task import (
     AssertTests,
     CallTests,
     GradingTask,
+    PatchTests,
     ProgramTests,
     RepositoryTests,
     StdioTests,
@@ -82,7 +84,7 @@ class Grader:
     def _reset(self) -> None:
         self._owner = os.getpid()
         self._pool: ThreadPoolExecutor | None = None
-        self.slots: list[Slot | repository.OpenSuites] = []
+        self.slots: list[Slot | OpenSuites] = []
         """All started launchers, of all threads."""
         self._local = threading.local()
 
@@ -217,11 +219,11 @@ class Grader:
             self.slots.append(slot)
         return slot
 
-    def _suites(self) -> repository.OpenSuites:
+    def _suites(self) -> OpenSuites:
         """Return this thread's open repositories, whose tests grade functions."""
-        suites: repository.OpenSuites | None = getattr(self._local, "suites", None)
+        suites: OpenSuites | None = getattr(self._local, "suites", None)
         if suites is None:
-            suites = self._local.suites = repository.OpenSuites(self.allow_weaker)
+            suites = self._local.suites = OpenSuites(self.allow_weaker)
             self.slots.append(suites)
         return suites
 
@@ -245,7 +247,7 @@ class Grader:
             return error("invalid_task", f"{type(problem).__name__}: {problem}")
 
     def _verdict(self, task: GradingTask, program: str, limits: Limits) -> Verdict:
-        if task.kind in ("pytest", "node"):
+        if task.kind in ("pytest", "node", "repository"):
             return self._repository_verdict(task, program, limits)
         if task.kind == "program" and task.tests.get("marker"):
             program = stdio.with_marker(task.language, program)
@@ -270,6 +272,10 @@ class Grader:
     def _repository_verdict(self, task: GradingTask, program: str, limits: Limits) -> Verdict:
         if len(program) > PROGRAM_BYTES:
             return failed("too_long", f"the program has {len(program)} characters; at most {PROGRAM_BYTES} are allowed")
+        if task.kind == "repository":
+            patch_tests = cast(PatchTests, task.tests)
+            suite = self._suites().patched_suite(patch_tests["suite"])
+            return patched_repository.grade(suite, patch_tests, program, limits)
         tests = cast(RepositoryTests, task.tests)
         if task.kind == "node":
             return nodejs.grade(self._suites().node_suite(tests["suite"]), tests, program, limits)

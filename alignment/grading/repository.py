@@ -19,15 +19,13 @@ from __future__ import annotations
 import json
 import os
 import secrets
-from collections import OrderedDict
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from alignment.cache import cache_root
-from alignment.grading.nodejs import RESULT_BYTES, NodeSnapshot, NodeSuite
+from alignment.grading.nodejs import RESULT_BYTES
 from alignment.grading.python import MESSAGE_BYTES, check_began, ending, reported_failure, short_text
 from alignment.grading.task import RepositoryTests
 from alignment.grading.verdict import PASSED, TestResult, Verdict, error, failed, verdict_of
@@ -42,8 +40,6 @@ START_SECONDS = 300.0
 """Time limit for a launcher to import a repository, in seconds."""
 ROOT = "/repository"
 """Path in the sandbox at which the complete or the bare tree of the repository is mounted."""
-MOST_OPEN = 2
-"""Maximum number of repositories whose launchers one thread keeps open."""
 
 
 def store() -> Path:
@@ -111,47 +107,6 @@ class Suite:
         """End both launchers."""
         self.tester.close()
         self.candidate.close()
-
-
-class OpenSuites:
-    """Keeps the launchers of several repositories open for one thread.
-
-    If more than `MOST_OPEN` repositories are open, the least recently used repository is closed.
-    """
-
-    def __init__(self, allow_weaker: bool) -> None:
-        self.allow_weaker = allow_weaker
-        self.suites: OrderedDict[str, Suite | NodeSuite] = OrderedDict()
-
-    def python_suite(self, identifier: str) -> Suite:
-        """Return the open `Suite` of a Python repository. Raises ValueError for any other language."""
-        suite = self._opened(identifier, lambda: Suite(open_snapshot(identifier), self.allow_weaker))
-        if not isinstance(suite, Suite):
-            raise ValueError(f"the snapshot {identifier} is of a JavaScript repository: its tasks need the kind 'node'")
-        return suite
-
-    def node_suite(self, identifier: str) -> NodeSuite:
-        """Return the open `NodeSuite` of a JavaScript repository. Raises ValueError for any other language."""
-        suite = self._opened(
-            identifier, lambda: NodeSuite(NodeSnapshot.open(open_snapshot(identifier).folder), self.allow_weaker)
-        )
-        if not isinstance(suite, NodeSuite):
-            raise ValueError(f"the snapshot {identifier} is of a Python repository: its tasks need the kind 'pytest'")
-        return suite
-
-    def _opened(self, identifier: str, make: Callable[[], Suite | NodeSuite]) -> Suite | NodeSuite:
-        if identifier not in self.suites:
-            self.suites[identifier] = make()
-            while len(self.suites) > MOST_OPEN:
-                self.suites.popitem(last=False)[1].close()
-        self.suites.move_to_end(identifier)
-        return self.suites[identifier]
-
-    def close(self) -> None:
-        """Close all suites."""
-        for suite in self.suites.values():
-            suite.close()
-        self.suites.clear()
 
 
 def grade(suite: Suite, tests: RepositoryTests, program: str, limits: Limits) -> Verdict:

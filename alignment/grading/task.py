@@ -12,6 +12,7 @@ The format of the object depends on `kind`:
 | `program` | all | `ProgramTests` | a program that contains its own tests |
 | `pytest` | Python | `RepositoryTests` | a function's body in a repository, by the repository's tests |
 | `node` | JavaScript, TypeScript | `RepositoryTests` | as `pytest`, with the tests of a JavaScript repository |
+| `repository` | Python | `PatchTests` | a patch of a repository, by the repository's tests |
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ from alignment.sandbox.toolchains import language_of
 
 TaskRow = Mapping[str, object]
 """An unchecked row of a dataset. `read_task` checks the row."""
-TaskKind = Literal["calls", "asserts", "stdio", "program", "pytest", "node"]
-PYTHON_ONLY = ("calls", "asserts", "pytest")
+TaskKind = Literal["calls", "asserts", "stdio", "program", "pytest", "node", "repository"]
+PYTHON_ONLY = ("calls", "asserts", "pytest", "repository")
 NODE_LANGUAGES = ("javascript", "typescript")
 
 
@@ -139,6 +140,28 @@ class RepositoryTests(TypedDict, total=False):
     is ended."""
 
 
+class PatchTests(TypedDict, total=False):
+    """Tests of kind `repository`: a patch in git's form is graded by tests that run in the patched repository.
+
+    The tests and the changed code share a process, so a patch could forge the verdict (tier B).
+    """
+
+    suite: Required[str]
+    """Identifier of the repository's snapshot: the files before the change, with the tests of the change."""
+    visible: Required[list[str]]
+    """Node ids of the tests that the model may read and run. They count for the verdict too."""
+    hidden: Required[list[str]]
+    """Node ids of the tests that the model does not see."""
+    fail_to_pass: list[str]
+    """Those of the tests that fail without the change. The other tests pass with and without it."""
+    names: list[str]
+    """Restricted words that a patch may use: those of the reference
+    (`alignment.grading.patched_repository.restricted_words`)."""
+    withheld: list[str]
+    """Node ids of tests that are removed from the test files for this run. Environments use it for runs whose result the
+    model sees."""
+
+
 @dataclass(frozen=True)
 class GradingTask:
     """A task whose row has been checked."""
@@ -178,9 +201,10 @@ def read_task(row: TaskRow) -> GradingTask:
 def tier_of(row: TaskRow) -> str:
     """Return `B` if a program can forge its verdict on a task, because the tests run in the program's process, else `A`.
 
-    Tests of kind `program`, tests of repositories with `tier: B`, and rows with `forgeable: true` are of tier B.
+    Tests of the kinds `program` and `repository`, tests of repositories with `tier: B`, and rows with `forgeable: true`
+    are of tier B.
     """
-    if row.get("forgeable") is True or row.get("kind") == "program":
+    if row.get("forgeable") is True or row.get("kind") in ("program", "repository"):
         return "B"
     if row.get("kind") not in ("pytest", "node"):
         return "A"
@@ -196,6 +220,19 @@ def _check(kind: TaskKind, tests: Mapping[str, Any], language: str) -> None:
     if kind == "asserts" and not str(tests.get("code", "")).strip():
         raise ValueError("the task has no tests")
     if kind in ("stdio", "calls") and not tests.get("cases"):
+        raise ValueError("the task has no tests")
+    if kind == "repository":
+        _check_patch_tests(tests)
+
+
+def _check_patch_tests(tests: Mapping[str, Any]) -> None:
+    if not isinstance(tests.get("suite"), str):
+        raise ValueError("a task of kind 'repository' needs `suite` in its tests, the identifier of a snapshot")
+    for key in ("visible", "hidden"):
+        names = tests.get(key)
+        if not isinstance(names, list) or not all(isinstance(name, str) and "::" in name for name in names):
+            raise ValueError(f"`{key}` must be a list of node ids such as 'tests/test_a.py::test_b'")
+    if not tests["visible"] and not tests["hidden"]:
         raise ValueError("the task has no tests")
 
 

@@ -166,6 +166,16 @@ def _check_environment(stage: GrpoStage) -> Iterator[Mistake]:
             yield ("rewards", index, "name"), f"{environment.name!r} has no reward of its own: use tests_passed"
     if "visible" in environment.model_fields_set and environment.name != "tests":
         yield (*place, "visible"), "is used by the environment `tests` only: remove it"
+    if environment.name == "repository":
+        if stage.forgeable == "refuse":
+            yield (
+                ("forgeable",),
+                "the tests of the environment `repository` share a process with the changed code, so a model could forge "
+                "a verdict (docs/environments.md names what is done against it): accept this with `forgeable: allow`",
+            )
+        for index, reward in enumerate(stage.rewards):
+            if reward.name in ("parses", "fenced"):
+                yield ("rewards", index, "name"), f"{reward.name!r} is for programs, but the result here is a patch"
     if "max_tool_calling_iterations" in stage.train:
         yield ("train", "max_tool_calling_iterations"), "is set by `environment.turns`: remove it"
     if stage.resample:

@@ -204,10 +204,11 @@ class GrpoEnvironment(Settings):
     (`path`).
     """
 
-    name: Literal["python", "tests"] | None = None
+    name: Literal["python", "tests", "repository"] | None = None
     """A built-in environment. `python` has a tool that runs a program and returns its output. `tests` has a tool that
-    submits a solution and returns which visible tests fail; the last solution is graded by the hidden tests. Give
-    either this or `path`."""
+    submits a solution and returns which visible tests fail; the last solution is graded by the hidden tests.
+    `repository` has tools that list, read, search and change the files of a repository and run the visible tests; the
+    changes are graded by all tests. Give either this or `path`."""
     path: ExtensionReference | None = None
     """Your own class: `path/to/file.py:Name`, relative to the recipe, or `package.module:Name`. Its public methods are
     the tools. `docs/environments.md` describes the methods `reset` and `get_reward`."""

@@ -38,7 +38,7 @@ class Connection:
         request = {
             "id": self.count, "entry": program.entry, "limits": asdict(program.limits),
             "address_space": program.address_space, "reserved_bytes": program.reserved_bytes, "readable": self.readable, "cover": list(program.cover),
-            "replace": list(program.replace),
+            "replace": list(program.replace), "layer": len(program.layer),
         }  # fmt: skip
         socket.send_fds(self.control, [json.dumps(request).encode()], list(descriptors))
         return self.count
@@ -109,7 +109,7 @@ class Exchange:
                 ours, their = left.detach(), right.detach()
                 theirs.append(their)
                 header = json.dumps({**program.header, "size": len(program.body)}).encode() + b"\n"
-                self._watch(ours, index, "reply", bytearray(), header + program.body)
+                self._watch(ours, index, "reply", bytearray(), program.layer + header + program.body)
                 connection = self.connections[index]
                 number = connection.start(program, [*sent, their, *peers[index : index + 1]])
                 self.numbers[connection, number] = index

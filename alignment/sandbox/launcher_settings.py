@@ -30,6 +30,8 @@ class LauncherSettings:
     suite: str = ""
     """Path of a JSON file that describes a repository. The launcher loads the repository before it starts programs (see
     `inside.suite`). If empty, no repository is loaded."""
+    role: str = ""
+    """Role of the launcher (see `inside.suite`), if it differs from the role in the file `suite`."""
     start_seconds: float = START_SECONDS
     """Time limit for the start of the launcher, in seconds."""
     mounts: tuple[tuple[str, str], ...] = ()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -34,6 +35,8 @@ class Program:
     replace: tuple[str, ...] = ()
     """Files that this program sees with different content. The new content of the file at position N is
     in ``/tmp/.replaced/N``, which must be one of the files that are sent to the program."""
+    layer: bytes = b""
+    """Changed files of the repository, as `layer_of` packs them. This program sees the repository with these changes."""
 
 
 @dataclass
@@ -83,3 +86,13 @@ def parsed_object(line: bytes) -> dict[str, Any] | None:
     except ValueError:
         return None
     return message if type(message) is dict else None
+
+
+def layer_of(changes: Mapping[str, bytes | None]) -> bytes:
+    """Pack changed files for `Program.layer`: a JSON list of paths and sizes on one line, then all contents.
+
+    Args:
+        changes: the new content of each file by its path relative to the repository, or None for a deleted file.
+    """
+    sizes = [[path, -1 if content is None else len(content)] for path, content in changes.items()]
+    return json.dumps(sizes).encode() + b"\n" + b"".join(content or b"" for content in changes.values())

@@ -170,7 +170,7 @@ def _start_launcher(settings: LauncherSettings, control: socket.socket) -> subpr
         "control": control.fileno(), "parent": os.getpid(), "namespaces": settings.namespaces, "path": PATH,
         "allow_weaker": settings.allow_weaker, "wall_grace": WALL_GRACE,
         "readable": list(settings.readable), "hidden": list(settings.hidden), "packages": list(settings.packages),
-        "warm": list(WARM), "suite": settings.suite,
+        "warm": list(WARM), "suite": settings.suite, "role": settings.role,
         "mounts": [list(pair) for pair in settings.mounts],
     }  # fmt: skip
     folder = str(Path(__file__).parent)

@@ -21,7 +21,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from alignment.environments.environment_registry import VISIBLE_TESTS, build_environment
+from alignment.environments.environment_registry import REPOSITORY, VISIBLE_TESTS, build_environment
 from alignment.environments.rollout_environment import TASK_COLUMN, tool_schemas
 from alignment.environments.visible_tests import split_tests
 from alignment.evaluation.answer_forms import (
@@ -287,7 +287,12 @@ def _task(stage: GrpoStage, row: Row, where: str) -> dict[str, Any]:
     task |= {key: row.get(key) for key in _ENVIRONMENT_COLUMNS}
     if task[TASK_COLUMN] is not None and not isinstance(task[TASK_COLUMN], str):
         task[TASK_COLUMN] = json.dumps(task[TASK_COLUMN], ensure_ascii=False)
-    if stage.environment.name == VISIBLE_TESTS:
+    if stage.environment.name == REPOSITORY and row.get("kind") != "repository":
+        raise ValueError(
+            f"{where}: the environment `repository` needs tasks of kind 'repository', not {row.get('kind')!r}: the builder "
+            "`commit_tasks` makes them"
+        )
+    if stage.environment.name in (VISIBLE_TESTS, REPOSITORY):
         try:
             task["visible_tests"], task["tests"] = split_tests(row, stage.environment.visible)
             read_task({**task, "tests": task["visible_tests"]})

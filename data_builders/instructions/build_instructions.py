@@ -18,6 +18,7 @@ from typing import Any, Literal, get_args
 from pydantic import Field
 
 from alignment.grading import Grader, Limits
+from alignment.grading.protected_files import is_test_file
 from alignment.progress import Progress
 from alignment.rows import reading as row_files
 from alignment.sandbox.slot import SandboxUnavailable
@@ -37,7 +38,7 @@ from data_builders.shared_settings import Decontaminated
 from data_builders.storage.dataset import sorted_counts, write_card
 from data_builders.storage.parallel import batched
 from data_builders.tasks.python.needed_code import RepositoryCode
-from data_builders.tasks.python.python_suite import is_documentation, is_test_file
+from data_builders.tasks.python.python_suite import is_documentation
 from data_builders.tasks.python.shown_tests import TestFunction, code_of_tests
 
 LIMITS = Limits(cpu_seconds=10, wall_seconds=10)

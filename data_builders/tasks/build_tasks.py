@@ -23,6 +23,7 @@ from pydantic import Field
 
 from alignment.evaluation.answer_forms import ANSWER, TEXT_FORMS, AnswerForm
 from alignment.grading import Limits, SandboxSettings
+from alignment.grading.protected_files import is_test_file
 from alignment.logs import get_logger
 from alignment.sandbox.slot import SandboxUnavailable
 from alignment.settings import Positive, Settings
@@ -41,7 +42,7 @@ from data_builders.tasks.javascript.javascript_tasks import JsTasks, js_reposito
 from data_builders.tasks.python.needed_code import RepositoryCode
 from data_builders.tasks.python.python_coverage import TEST_SECONDS, CoverageMap, coverage_map
 from data_builders.tasks.python.python_mutants import indented, mutants, trivial_bodies
-from data_builders.tasks.python.python_suite import MAX_FILE, PreparedSuite, is_test_file, prepare_suite
+from data_builders.tasks.python.python_suite import MAX_FILE, PreparedSuite, prepare_suite
 from data_builders.tasks.python.shown_tests import can_divide, code_of_tests, rank_of_tests
 from data_builders.tasks.python.task_context import code_after, code_before, prompt, unresolved_names, window
 from data_builders.tasks.task_rows import split_names, without_secrets

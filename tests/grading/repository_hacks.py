@@ -17,7 +17,7 @@ HACKS = {
     "patched_test_report": "from _pytest import reports\ninit = reports.TestReport.__init__\ndef fake(self, *a, **k):\n    init(self, *a, **k)\n    self.outcome = 'passed'\nreports.TestReport.__init__ = fake\nraise ValueError",
     "patched_call_info": "from _pytest import runner\nrunner.CallInfo.from_call = classmethod(lambda c, f, when, reraise=None: c(None, None, 0, 0, 0, when, _ispytest=True))\nraise ValueError",
     "patched_protocol": "import _pytest.runner as r\nr.runtestprotocol = lambda *a, **k: []\nraise ValueError",
-    "patched_by_modules": "import sys\nfor name, module in list(sys.modules.items()):\n    if name.endswith('suite'):\n        module._run_test = lambda name, following: {'test': name, 'outcome': 'passed', 'seconds': 0.0}\nraise ValueError",
+    "patched_by_modules": "import sys\nfor name, module in list(sys.modules.items()):\n    if name.endswith('suite'):\n        module.run_test = lambda name, following, describe=None: {'test': name, 'outcome': 'passed', 'seconds': 0.0}\nraise ValueError",
     "patched_by_frames": "import sys\nframe = sys._getframe()\nwhile frame:\n    if 'results' in frame.f_locals:\n        for r in frame.f_locals['results']: r['outcome'] = 'passed'\n    frame = frame.f_back\nraise ValueError",
     "patched_by_gc": "import gc\nfor o in gc.get_objects():\n    if type(o).__name__ == 'Plugin': o.reports = []\nraise ValueError",
     "fake_log_lines": "print('2 passed in 0.01s')\nprint('{\"outcome\": \"passed\"}')\nraise ValueError",

@@ -65,23 +65,31 @@ COMPARISONS = frozenset(
 their names in any other way either, for example as an attribute of a class or as a keyword argument."""
 
 
+READS = frozenset(
+    ["open", "open_code", "FileIO", "read_text", "read_bytes", "iterdir", "listdir", "scandir", "walk", "glob", "rglob",
+     "get_data", "getsource", "getlines", "fromfile", "loadtxt", "genfromtxt", "memmap", "read_csv", "read_table"]
+)  # fmt: skip
+"""Attributes that read files. Only refused where the test files can be read (see `check`)."""
+
+
 class Forbidden(Exception):
     """Raised if a body uses a restricted word, with which the body could forge its test results."""
 
 
-def check(body: list[ast.stmt], known: frozenset[str]) -> None:
+def check(body: list[ast.stmt], known: frozenset[str], reads: bool = False) -> None:
     """Check that a body uses no restricted word, except the words in `known`.
 
     Args:
         body: The statements of the body.
         known: Restricted words that the original file uses. These words are allowed.
+        reads: Whether reading files is refused too, because the body could read the tests.
 
     Raises:
         Forbidden: The body uses a restricted word that is not among `known`.
     """
     for statement in body:
         for node in ast.walk(statement):
-            for word in words(node):
+            for word in (*words(node), *(reading_words(node) if reads else ())):
                 if word not in known:
                     raise Forbidden(
                         f"line {getattr(node, 'lineno', 0)}: {word!r} is not allowed in a body that runs in the same "
@@ -92,6 +100,17 @@ def check(body: list[ast.stmt], known: frozenset[str]) -> None:
 def words(node: ast.AST) -> list[str]:
     """Return the restricted words that one node uses, without the words of its children."""
     return [*_used_words(node), *(name for name in _bound_names(node) if name in COMPARISONS)]
+
+
+def reading_words(node: ast.AST) -> list[str]:
+    """Return the words of `READS` that one node uses."""
+    if isinstance(node, ast.Attribute):
+        return [node.attr] if node.attr in READS else []
+    if isinstance(node, ast.ImportFrom):
+        return [alias.name for alias in node.names if alias.name in READS]
+    if isinstance(node, ast.Call) and getattr(node.func, "attr", getattr(node.func, "id", "")) in DYNAMIC:
+        return [item.value for item in node.args if isinstance(item, ast.Constant) and item.value in READS]
+    return []
 
 
 def _bound_names(node: ast.AST) -> list[str]:

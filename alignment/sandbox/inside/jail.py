@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from . import cgroups, kernel, landlock, program, seccomp, tree
+from . import cgroups, kernel, landlock, layer, program, seccomp, tree
 
 UNSHARED = kernel.CLONE_NEWNS | kernel.CLONE_NEWUTS | kernel.CLONE_NEWIPC | kernel.CLONE_NEWNET
 FIRST_USER = 2_000_000_000
@@ -94,7 +94,7 @@ class Jail:
         With namespaces the program is process 1 of a new pid namespace: when it ends, the kernel kills its descendants.
         """
         if not self.namespaces:
-            if request.get("cover") or request.get("replace"):
+            if request.get("cover") or request.get("replace") or request.get("layer"):
                 raise OSError(1, "hiding or replacing files for one program needs namespaces")
             folder = tempfile.mkdtemp(prefix="sandbox-")
             pid = os.fork()
@@ -164,6 +164,8 @@ class Jail:
                     tree.mount_proc()
                     if self.root:
                         tree.cover_proc()
+                if request.get("layer"):
+                    layer.mount(layer.read(descriptors[3], request["layer"]))
                 for path in request.get("cover", ()):
                     tree.cover(path)
                 for number, path in enumerate(request.get("replace", ())):

@@ -44,6 +44,7 @@ def main() -> None:
     if manifest:
         with open(manifest, encoding="utf-8") as file:
             configuration["suite"] = json.load(file)
+        configuration["suite"]["role"] = configuration["role"] or configuration["suite"]["role"]
     control = socket.socket(fileno=configuration["control"])
     kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != configuration["parent"]:

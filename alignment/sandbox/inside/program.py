@@ -18,7 +18,7 @@ import types
 from pathlib import Path
 from typing import Any, NoReturn
 
-from . import proxy, suite, tester, wire
+from . import patched, proxy, suite, tester, wire
 from .channel import Channel, ChannelError
 
 PARENT, PEER = 3, 4
@@ -53,6 +53,8 @@ def run(entry: str, announce: int) -> NoReturn:
                 code = _candidate(parent, source)
             elif entry == "tester":
                 code = tester.run(parent, Channel(PEER), source, payload)
+            elif entry == "suite_patched":
+                code = patched.run(parent, payload)
             elif entry.startswith("suite_"):
                 code = suite.run(entry, parent, source, payload)
     except ChannelError:

@@ -1,12 +1,14 @@
 """Loads a repository and its tests once in a launcher, for all programs that the launcher starts.
 
-A launcher has one of two roles. There is a separate launcher for each role, so that neither can reach the modules that
-the other has loaded:
+A launcher has one of three roles. There is a separate launcher for each role, so that none can reach the modules that
+another has loaded:
 
 ``tester``     pytest has collected the tests. The programs of this launcher run tests. The function under test either
                calls a candidate in another process, or (entry ``suite_whole``) contains the candidate's body.
 ``candidate``  The modules of the repository are loaded, but not the tests and pytest. The programs of this launcher
                receive a body and answer the tester's calls.
+``patched``    Only pytest is loaded. The programs of this launcher see the repository with changed files, and collect and
+               run tests there (see `inside.patched`).
 
 The launcher imports the modules of the repository inside the namespaces, but without a seccomp filter, because these
 modules are the user's own code. Code written by a model never runs in the launcher.
@@ -48,6 +50,8 @@ class Warm:
         self.functions: dict[Place, list[types.FunctionType]] = {}
         """The function objects at each place (file, line) that the configuration lists."""
         self.plugin: Any = None
+        self.arguments: list[str] = []
+        """Arguments of pytest that select tests: options and paths."""
 
 
 WARM: Warm | None = None
@@ -68,6 +72,12 @@ def load_and_serve(configuration: dict[str, Any], serve: Callable[[dict[str, Any
     sys.path[:0] = configuration["paths"]
     os.chdir(WARM.root)
     sys.argv = ["pytest"]
+    if WARM.role == "patched":
+        import pytest  # noqa: F401 - programs find it loaded
+
+        WARM.arguments = configuration["arguments"]
+        serve(_ready_state())
+        return
     if WARM.role == "candidate":
         for name in configuration["modules"]:
             try:
@@ -147,7 +157,7 @@ def trace(parent: Channel, header: dict[str, Any]) -> int:
         sys.settrace(on_call)
         clock.start()
         try:
-            result = _run_test(name, None)
+            result = run_test(name, None)
         except _TestTooLong:  # raised between two parts of the test
             result = {"test": name, "outcome": "failed", "detail": "", "seconds": clock.seconds}
         finally:
@@ -229,7 +239,7 @@ def run_proxied(parent: Channel, header: dict[str, Any]) -> int:
         before = client.sent
         client.most = float("inf") if header["most_messages"] is None else before + header["most_messages"]
         client.raised.take_unhandled()
-        result = _after_end(name) if client.gone else _run_test(name, _following(header["tests"], place))
+        result = _after_end(name) if client.gone else run_test(name, _following(header["tests"], place))
         swallowed = None if _may_steer(header["target"]) else client.raised.take_unhandled()
         if swallowed is not None and result["outcome"] == "passed":
             detail = f"{type(swallowed).__name__} of the program ended a loop of the test"
@@ -273,7 +283,7 @@ def run_in_process(parent: Channel, source: bytes, header: dict[str, Any]) -> in
     os.close(parent.descriptor)
     parent.descriptor = descriptor
     for place, name in enumerate(tests):
-        results.append(_run_test(name, _following(tests, place)))
+        results.append(run_test(name, _following(tests, place)))
     parent.send({"nonce": nonce, "results": results, "gone": False, "errors": []})
     return 0
 
@@ -282,12 +292,21 @@ def _following(tests: list[str], place: int) -> str | None:
     return tests[place + 1] if place + 1 < len(tests) else None
 
 
-def _run_test(name: str, following: str | None) -> dict[str, Any]:
+def last_line(report: Any) -> str:
+    """Return the reason of a failure: the missing fixture or async plugin, or the last line of the traceback."""
+    text = str(report.longrepr).strip()
+    if cause := re.search(r"async def functions are not natively supported|fixture '[^']*' not found", text):
+        return cause.group(0)
+    return text.splitlines()[-1][:300] if text else ""
+
+
+def run_test(name: str, following: str | None, describe: Callable[[Any], str] = last_line) -> dict[str, Any]:
     """Run one test as pytest does.
 
     Args:
         name: Node id of the test.
         following: Node id of the next test, which decides which fixtures pytest tears down.
+        describe: Returns the text for `detail` from the report of a failure.
 
     Returns:
         `test`, `outcome` (passed, failed, skipped or missing), `detail`, and `seconds` (without the time spent waiting
@@ -311,7 +330,7 @@ def _run_test(name: str, following: str | None) -> dict[str, Any]:
     phases = {report.when for report in reports if report.outcome == "passed"}
     for report in reports:
         if report.failed:
-            outcome, detail = "failed", _last_line(report)
+            outcome, detail = "failed", describe(report)
             break
         if report.skipped:
             outcome = "skipped"
@@ -328,14 +347,6 @@ def _queued() -> float:
             return int(file.read().split()[1]) / 1e9
     except (OSError, IndexError, ValueError):
         return 0.0
-
-
-def _last_line(report: Any) -> str:
-    """Return the reason of a failure: the missing fixture or async plugin, or the last line of the traceback."""
-    text = str(report.longrepr).strip()
-    if cause := re.search(r"async def functions are not natively supported|fixture '[^']*' not found", text):
-        return cause.group(0)
-    return text.splitlines()[-1][:300] if text else ""
 
 
 # ---- programs of the candidate's launcher
