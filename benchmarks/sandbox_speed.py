@@ -133,7 +133,7 @@ def _row(name: str, figures: dict[str, float]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _memory(pids: list[int]) -> int:
+def memory_of(pids: list[int]) -> int:
     """Return the proportional set size of processes in bytes."""
     total = 0
     for pid in pids:
@@ -143,12 +143,12 @@ def _memory(pids: list[int]) -> int:
     return total
 
 
-def _descendants(pid: int) -> list[int]:
+def descendants(pid: int) -> list[int]:
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [item for child in children for item in (int(child), *_descendants(int(child)))]
+    return [item for child in children for item in (int(child), *descendants(int(child)))]
 
 
-def _children() -> list[int]:
+def children() -> list[int]:
     pids: list[int] = []
     for task in Path(f"/proc/{os.getpid()}/task").iterdir():
         pids += [int(child) for child in (task / "children").read_text().split()]
@@ -199,16 +199,16 @@ def soak(count: int, workers: int) -> dict[str, Any]:
             done += len(batch)
             errors += sum(verdict.status == "error" for verdict in verdicts)
             passed += sum(verdict.status == "passed" for verdict in verdicts)
-            pids = [pid for launcher in _children() for pid in (launcher, *_descendants(launcher))]
+            pids = [pid for launcher in children() for pid in (launcher, *descendants(launcher))]
             if done == min(count, 1000):
-                figures["pool_memory_start"] = _memory(pids)
-        figures["pool_memory_end"] = _memory(pids)
+                figures["pool_memory_start"] = memory_of(pids)
+        figures["pool_memory_end"] = memory_of(pids)
         figures["pool_processes"] = len(pids)
         figures["seconds"] = round(time.perf_counter() - start, 1)
     deadline = time.monotonic() + 10  # the kernel needs some time to remove namespaces
     while any(Path(f"/proc/{pid}").exists() for pid in pids) and time.monotonic() < deadline:
         time.sleep(0.05)
-    zombies = _children()
+    zombies = children()
     return figures | {
         "processes_after": sum(Path(f"/proc/{pid}").exists() for pid in pids),
         "zombies_after": len(zombies),

@@ -13,10 +13,10 @@ def total(prices, discount=0):
 def cheapest(prices):
     return min(prices)
 '''
-MONEY = '''def rounded(value):
+MONEY = """def rounded(value):
     return round(value, 2)
-'''
-TESTS = '''import pytest
+"""
+TESTS = """import pytest
 from shop.prices import cheapest, total
 
 
@@ -39,7 +39,7 @@ class TestMany:
 
 def test_cheapest():
     assert cheapest([3, 1]) == 1
-'''
+"""
 FILE = "tests/test_prices.py"
 VISIBLE = [f"{FILE}::test_without_discount", f"{FILE}::test_half"]
 HIDDEN = [f"{FILE}::TestMany::test_discount[10]", f"{FILE}::TestMany::test_discount[20]",

@@ -46,6 +46,7 @@ def mistakes(checkpoint_folder, tmp_path):
         ["environment: python"],
         ["environment: mine.py:Boxes", "rewards: [{name: environment}]"],
         ["environment: {name: tests, turns: 2, seconds: 5, output_characters: 500, visible: 0.3}"],
+        ["environment: {name: repository, turns: 12}", "forgeable: allow"],
         ["environment: null"],
     ],
 )
@@ -64,6 +65,8 @@ def test_right_settings_have_no_mistake(mistakes, lines):
         (["environment: {name: tests, turns: 0}"], "turns"),
         (["environment: python", "rewards: [{name: environment}]"], "'python' has no reward of its own"),
         (["rewards: [{name: environment}]"], "needs `environment:`"),
+        (["environment: repository"], "`forgeable: allow`"),
+        (["environment: repository", "forgeable: allow", "rewards: [{name: parses}]"], "the result here is a patch"),
         (["environment: python", "resample: 1"], "can't be used with `environment:`"),
         (["environment: python", "train: {max_tool_calling_iterations: 2}"], "is set by `environment.turns`"),
     ],
@@ -110,3 +113,12 @@ def test_a_task_that_the_environment_cannot_use_is_refused(
 ):
     with pytest.raises(ValueError, match=f"row 1: .*{message}|{message}"):
         prepared([row], environment, tiny_tokenizer, tmp_path, rewards)
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [(TASK, "needs tasks of kind 'repository'"), ({**TASK, "kind": "repository", "tests": "{}"}, "needs `suite`")],
+)
+def test_the_environment_repository_refuses_other_tasks(row, message, tiny_tokenizer, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        prepared([row], {"name": "repository"}, tiny_tokenizer, tmp_path, ["tests_passed"])

@@ -28,8 +28,12 @@ def test_a_rollout_finds_repairs_and_submits(opened, verdict_of):
     assert "shop/prices.py" in opened.list_files().split("\n") and opened.list_files(folder="shop/").count("\n") == 2
     assert opened.search(pattern="+ discount") == f"shop/prices.py:8: return rounded({WRONG})"
     assert opened.search(pattern=r"def \w+\(", folder="shop", regex=True).count("def ") == 3
-    assert opened.read_file(path="shop/prices.py", first=6, last=8).startswith("(shop/prices.py, lines 6 to 8 of 12)\ndef t")
-    assert opened.run_tests().startswith("1 of 2 visible tests pass.\ntest 2: wrong_answer: tests/test_prices.py::test_half")
+    assert opened.read_file(path="shop/prices.py", first=6, last=8).startswith(
+        "(shop/prices.py, lines 6 to 8 of 12)\ndef t"
+    )
+    assert opened.run_tests().startswith(
+        "1 of 2 visible tests pass.\ntest 2: wrong_answer: tests/test_prices.py::test_half"
+    )
     assert "assert 53 == 1.5" in opened.run_tests()
     assert verdict_of(opened.outcome.submission).fraction == 2 / 6, "without changes, two tests pass"
     assert opened.edit_file(path="shop/prices.py", search=WRONG, replace=RIGHT) == "shop/prices.py is changed."
@@ -137,7 +141,9 @@ def test_paths_outside_of_the_repository_are_refused_with_the_reason(opened, sho
         (".git/config", "", "can't be changed"),
     ],
 )
-def test_files_that_decide_how_tests_run_are_refused_by_tools_and_fail_in_patches(opened, verdict_of, path, content, problem):
+def test_files_that_decide_how_tests_run_are_refused_by_tools_and_fail_in_patches(
+    opened, verdict_of, path, content, problem
+):
     from alignment.grading.patches import patch_of
 
     before = {path: opened._wrapped._view.content(path)}
@@ -197,6 +203,7 @@ CHEATS = {
     "is no Python": "def total(:\n",
     "is empty": "",
 }  # fmt: skip
+
 
 @pytest.mark.parametrize("name", CHEATS)
 def test_no_known_cheat_passes(opened, verdict_of, name):

@@ -155,3 +155,15 @@ def test_samples_of_a_task_become_pass_at_k(tiny_checkpoint, tmp_path):
         item["metric"]: item["value"] for item in evaluate(tiny_checkpoint, [request], tmp_path / "out", engine=engine)
     }
     assert figures["pass@1"] == figures["pass@5"] == 50
+
+
+def test_tasks_of_repositories_get_the_tools_of_repositories(tmp_path):
+    tests = json.dumps({"suite": "s", "visible": [], "hidden": ["tests/test_a.py::test_b"]})
+    row = {"id": "r", "prompt": "Repair it.", "kind": "repository", "language": "python", "tests": tests}
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps(row))
+    (problem,) = catalogue.load(BenchmarkRequest("repair@9", data=str(path))).problems
+    assert {tool["function"]["name"] for tool in problem.prompt.tools} > {"edit_file", "run_tests", "submit"}
+    path.write_text(json.dumps(row) + "\n" + json.dumps(task("f")))
+    with pytest.raises(ValueError, match="a file of their own"):
+        catalogue.load(BenchmarkRequest("repair", data=str(path)))

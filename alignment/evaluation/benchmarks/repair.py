@@ -1,16 +1,17 @@
 """Benchmark with several turns: the model calls the tools of an environment, reads the results, and tries again.
 
-Rows are tasks. The environment of a task is `tests`: the tool `submit` runs the visible tests of the task. The hidden
-tests decide, as in GRPO with the same environment. `repair@5` measures five turns.
+Rows are tasks. The environment of a task is `tests`: the tool `submit` runs the visible tests of the task. For tasks of kind
+`repository` it is `repository`. The hidden tests decide, as in GRPO with the same environment. `repair@5` measures five turns.
 """
 
 from __future__ import annotations
 
 import functools
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from alignment.environments.environment_registry import VISIBLE_TESTS, build_environment
+from alignment.environments.environment_registry import REPOSITORY, VISIBLE_TESTS, build_environment
 from alignment.environments.rollout_environment import tool_schemas
 from alignment.environments.visible_tests import split_tests
 from alignment.evaluation.answer_forms import TEXT_FORMS, form_of
@@ -46,9 +47,9 @@ def repair(request: BenchmarkRequest) -> Benchmark:
     """
     assert request.data is not None
     turns = turns_of(request.benchmark)
-    settings = RepairEnvironment(VISIBLE_TESTS)
+    rows = list(enumerate(read_rows(request.data), 1))
+    settings = RepairEnvironment(_environment_name([row for _, row in rows]))
     tools = tuple(tool_schemas(build_environment(settings, Grader())))
-    rows = enumerate(read_rows(request.data), 1)
     return Benchmark(
         name="repair",
         problems=[_problem(row, f"{request.data}, row {number}", tools) for number, row in rows],
@@ -56,6 +57,19 @@ def repair(request: BenchmarkRequest) -> Benchmark:
         max_new_tokens=1024,
         plan=TurnPlan(functools.partial(build_environment, settings), turns, repr(settings)),
     )
+
+
+def _environment_name(rows: Sequence[Row]) -> str:
+    """Return the environment of the rows: `repository` for tasks of kind `repository`, otherwise `tests`.
+
+    Raises ValueError if the rows need different environments.
+    """
+    names = {REPOSITORY if row.get("kind") == "repository" else VISIBLE_TESTS for row in rows}
+    if len(names) > 1:
+        raise ValueError(
+            "tasks of kind `repository` have other tools than other tasks: put them into a file of their own"
+        )
+    return next(iter(names), VISIBLE_TESTS)
 
 
 def turns_of(benchmark: str) -> int:

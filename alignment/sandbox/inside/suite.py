@@ -73,8 +73,7 @@ def load_and_serve(configuration: dict[str, Any], serve: Callable[[dict[str, Any
     os.chdir(WARM.root)
     sys.argv = ["pytest"]
     if WARM.role == "patched":
-        import pytest  # noqa: F401 - programs find it loaded
-
+        collect.load_pytest()
         WARM.arguments = configuration["arguments"]
         serve(_ready_state())
         return
