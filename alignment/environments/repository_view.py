@@ -137,9 +137,12 @@ class RepositoryView:
         """
         expression = _expression(pattern) if regex else None
         deadline = time.monotonic() + SEARCH_SECONDS
+        changed = {**self._shown, **self._changes}
         for path in self.paths(folder):
-            content = self.content(path)
-            if content is None or b"\0" in content:
+            content = changed.get(path)
+            if content is None:  # a listed path needs no check
+                content = (self.snapshot.tree / path).read_bytes()
+            if b"\0" in content:
                 continue
             text = content.decode("utf-8", "replace")
             if expression is None and pattern not in text:

@@ -216,6 +216,7 @@ def test_no_known_cheat_passes(opened, verdict_of, name):
     assert opened.outcome.problem is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CHEATS)
 def test_no_known_cheat_passes_if_the_guard_lets_it_through(verdict_of, repository_task, grader, name, shop):
     """The words of a cheat are allowed here: what is tested is everything after the guard."""
