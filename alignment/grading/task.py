@@ -232,7 +232,7 @@ def _check_patch_tests(tests: Mapping[str, Any]) -> None:
         names = tests.get(key)
         if not isinstance(names, list) or not all(isinstance(name, str) and "::" in name for name in names):
             raise ValueError(f"`{key}` must be a list of node ids such as 'tests/test_a.py::test_b'")
-    if not tests["visible"] and not tests["hidden"]:
+    if not tests["visible"] and not tests["hidden"] and not tests.get("withheld"):
         raise ValueError("the task has no tests")
 
 
