@@ -62,7 +62,7 @@ def taught(tmp_path_factory, grader):
     draw = random.Random(0)
     rows = [conversation(draw, tools) for _ in range(120)]
     train_tokenizer([json.dumps(row) for row in rows[:20]] * 3, 900, folder / "tokenizer")
-    train = {"max_steps": 120, "per_device_train_batch_size": 4, "learning_rate": 0.004, "max_length": 2048,
+    train = {"max_steps": 300, "per_device_train_batch_size": 4, "learning_rate": 0.004, "max_length": 2048,
              "save_strategy": "no", "gradient_checkpointing": False}  # fmt: skip
     model = ModelSource(init=INIT, tokenizer=str(folder / "tokenizer"), dtype="float32")
     stage = {"name": "sft", "kind": "sft", "data": write(folder / "rows.jsonl", rows), "train": train}
