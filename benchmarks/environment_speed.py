@@ -51,7 +51,7 @@ def make_repository(folder: Path, modules: int) -> None:
         subprocess.run(["git", *command.split()], cwd=folder, check=True)
 
 
-class StepTimes:
+class StepCosts:
     """Sums the wall time and the CPU time of steps, by the name of the step."""
 
     def __init__(self) -> None:
@@ -86,7 +86,7 @@ def _cpu() -> float:
     return total
 
 
-def use_environments(count: int, tests_every: int, repository: Path, clock: StepTimes) -> dict[str, Any]:
+def use_environments(count: int, tests_every: int, repository: Path, clock: StepCosts) -> dict[str, Any]:
     """Open, use and close environments one after the other.
 
     Returns:
@@ -141,7 +141,7 @@ def _memory() -> float:
     return round(memory_of([os.getpid(), *(pid for top in children() for pid in (top, *descendants(top)))]) / 1e6, 1)
 
 
-def use_worktrees(count: int, tests_every: int, repository: Path, clock: StepTimes) -> None:
+def use_worktrees(count: int, tests_every: int, repository: Path, clock: StepCosts) -> None:
     """Do the same work with worktrees of git and subprocesses."""
     environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
 
@@ -195,7 +195,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--modules", type=int, default=400, help="modules of the repository (default: 400)")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     options = parser.parse_args(arguments)
-    clocks = {"environment": StepTimes(), "git worktree": StepTimes()}
+    clocks = {"environment": StepCosts(), "git worktree": StepCosts()}
     uses: dict[str, Callable[..., Any]] = {"environment": use_environments, "git worktree": use_worktrees}
     with tempfile.TemporaryDirectory() as name:
         os.environ[STORE] = str(Path(name) / "suites")
