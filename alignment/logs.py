@@ -19,18 +19,43 @@ import os
 import sys
 
 ROOTS = ("alignment", "data_builders")
+ERASE = "\r\x1b[J"
+"""Control sequence that removes the text from the cursor's line to the end of the screen."""
+IN_BLOCK = {"in_block": True}
+"""`extra` of messages that a live terminal shows in the block of `alignment.progress` instead of as a line."""
 
 
 class TerminalHandler(logging.Handler):
-    """Writes each message as one line to stderr and, in the process of a stage, also to the user's terminal."""
+    """Writes each message as one line to stderr and, in the process of a stage, also to the user's terminal.
+
+    On a terminal, a line replaces the block that `alignment.progress` shows at the bottom. Any process of a run may have
+    drawn the block: the cursor is always at its beginning.
+    """
 
     def emit(self, record: logging.LogRecord) -> None:
         line = self.format(record)
-        print(line, file=sys.stderr, flush=True)
-        terminal = os.environ.get("ALIGN_TERMINAL")
+        terminal, live = os.environ.get("ALIGN_TERMINAL"), live_terminal()
+        in_block = live is not None and getattr(record, "in_block", False)
         if terminal:
-            with contextlib.suppress(OSError, ValueError):  # the terminal was closed; the log has the line
-                os.write(int(terminal), f"{line}\n".encode())
+            print(line, file=sys.stderr, flush=True)
+            if not in_block:
+                with contextlib.suppress(OSError, ValueError):  # the terminal was closed; the log has the line
+                    os.write(int(terminal), f"{ERASE if live is not None else ''}{line}\n".encode())
+        elif not in_block:
+            print(f"{ERASE if live is not None else ''}{line}", file=sys.stderr, flush=True)
+
+
+def live_terminal() -> int | None:
+    """Return the file descriptor of the user's terminal, or None if messages do not go to a terminal that can move its
+    cursor. In the process of a stage, stderr is a log file, and ALIGN_TERMINAL names the terminal.
+    """
+    if os.environ.get("TERM", "dumb") == "dumb":
+        return None
+    try:
+        descriptor = int(os.environ["ALIGN_TERMINAL"]) if os.environ.get("ALIGN_TERMINAL") else sys.stderr.fileno()
+        return descriptor if os.isatty(descriptor) else None
+    except (OSError, ValueError, AttributeError):  # closed, or stderr was replaced by an object without a file
+        return None
 
 
 class _LineFormatter(logging.Formatter):

@@ -36,6 +36,7 @@ from alignment.models.gguf_import import import_gguf
 from alignment.models.stored_config import is_gguf
 from alignment.planning import disk
 from alignment.processes import STOP_SIGNALS, StageFailed, StopRequested, World, heartbeat, wait_for
+from alignment.progress import STEP
 from alignment.provenance.artifact_file import ARTIFACT, Artifact
 from alignment.provenance.input_files import describe_files
 from alignment.recipe import ExportStage, Recipe, TrainingStage, launch_file
@@ -224,6 +225,7 @@ class _Chain:
             wait_for(lambda: step.artifact() is not None, pulse, f"run {step.name!r}")
             return
         child = processes.child_environment(self.environment, self.world, alone=not step.trains, port_offset=number)
+        child[STEP] = f"[{number + 1}/{len(self.steps)}] {step.name}"
         if child.get("ACCELERATE_USE_DEEPSPEED") == "true":
             deepspeed_extensions.prepare(child)
         if self.world.rank == 0:

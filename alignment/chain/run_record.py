@@ -40,6 +40,7 @@ def recorded_run(recipe: Recipe, steps: Sequence[Step], *, until: str | None, wr
     record: dict[str, Any] = {
         "name": recipe.name,
         "seed": recipe.seed,
+        "base": next((step.base_model.path for step in steps if step.base_model is not None), None),
         "steps": [_summary(step) for step in steps],
         "until": until,
         "process": os.getpid(),

@@ -88,27 +88,14 @@ def _opening(arguments: argparse.Namespace) -> list[dict[str, str]]:
 
 def _answers(engine: Engine, dialogues: Sequence[list[dict[str, str]]], arguments: argparse.Namespace) -> list[str]:
     """Return the model's next turn in each dialogue. A note on stderr says which turns were cut off."""
-    from alignment.evaluation.engines.protocol import GenerationJob
-    from alignment.models import formats
+    from alignment.evaluation.dialogue import ReplySettings, replies
 
-    # A special token in a question is text, and must not end the turn.
-    dialogues = [
-        [{**message, "content": formats.escape_special_text(message["content"])} for message in messages]
-        for messages in dialogues
-    ]
-    jobs = [
-        GenerationJob(
-            str(number), [], arguments.max_new_tokens, text=formats.chat(messages, add_generation_prompt=True),
-            temperature=arguments.temperature, seed=arguments.seed,
-            stop_ids=tuple(formats.stop_token_ids(engine.tokenizer, (formats.IM_END, formats.ENDOFTEXT))),
-        )
-        for number, messages in enumerate(dialogues)
-    ]  # fmt: skip
-    completions = {job.key: completion for job, completion in engine.generate(jobs)}
-    for key, completion in completions.items():
+    settings = ReplySettings(arguments.max_new_tokens, arguments.temperature, arguments.seed)
+    completions = replies(engine, dialogues, settings)
+    for number, completion in enumerate(completions, 1):
         if completion.finish != "stop":
-            print(f"answer {int(key) + 1} did not end within {arguments.max_new_tokens} tokens", file=sys.stderr)
-    return [completions[job.key].text for job in jobs]
+            print(f"answer {number} did not end within {arguments.max_new_tokens} tokens", file=sys.stderr)
+    return [completion.text for completion in completions]
 
 
 def _compare(arguments: argparse.Namespace) -> int:

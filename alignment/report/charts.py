@@ -24,6 +24,7 @@ WIDTH, HEIGHT = 400, 200
 """Size of the charts on the pages, in units of their `viewBox`. A phone shows the texts of this size at 9 px."""
 _CHARACTER_WIDTH = 6.2  # of the labels' font
 _LONGEST_LABEL = 16
+_WIDEST_BAR = 44
 MOST_POINTS = 240
 """Number of points to which a curve is reduced before it is drawn."""
 SMOOTHED_FROM = 100
@@ -101,14 +102,14 @@ def bars(rungs: Sequence[Rung]) -> Element:
     parts = plot.grid()
     for index, (rung, label) in enumerate(zip(rungs, labels, strict=True)):
         x = plot.left + column * index
-        y, middle = plot.y(rung["value"]), x + column / 2
+        y, middle, wide = plot.y(rung["value"]), x + column / 2, min(column * 0.6, _WIDEST_BAR)
         text = f"{rung['stage']}: {rung['value']:.1f} [{rung['low']:.1f}, {rung['high']:.1f}]"
         parts.append(
             element(
                 "g",
                 element("title", text),
                 element(
-                    "rect", x=f"{x + column * 0.2:.1f}", y=f"{y:.1f}", width=f"{column * 0.6:.1f}",
+                    "rect", x=f"{middle - wide / 2:.1f}", y=f"{y:.1f}", width=f"{wide:.1f}",
                     height=f"{plot.height - plot.bottom - y:.1f}", class_="bar",
                 ),
                 plot.interval(middle, rung["low"], rung["high"]),
@@ -232,7 +233,7 @@ def shares(counts: Mapping[str, float], label: str) -> Element:
         )
         for name, count in ordered
     ]  # fmt: skip
-    return element("table", element("caption", label), element("tbody", *rows), class_="shares")
+    return element("table", element("tbody", *rows), class_="shares", aria_label=label)
 
 
 def ladder_picture(ladders: Sequence[Sequence[Rung]], metrics: Sequence[str]) -> str:

@@ -38,6 +38,13 @@ def grid(cards: Iterable[Element]) -> Element:
     return element("div", *cards, class_="grid")
 
 
+def unfolding(sections: Mapping[str, Element]) -> Element:
+    """Return sections that the reader unfolds, by their titles."""
+    return element(
+        "div", *(element("details", element("summary", title), section) for title, section in sections.items())
+    )
+
+
 def table(
     heads: Sequence[str], rows: Iterable[Sequence[Element | str]], label: str, numbers: Sequence[int] = ()
 ) -> Element:
@@ -65,7 +72,7 @@ def table(
         for row in rows
     ]
     whole = element("table", element("thead", head), element("tbody", *body), aria_label=label)
-    return element("div", whole, class_="scroll", tabindex=0, role="region", aria_label=label)
+    return element("div", whole, class_="scroll", tabindex=0, role="group", aria_label=label)
 
 
 def ladder(rungs: Sequence[Rung], gains: Gains) -> Element:
@@ -76,14 +83,13 @@ def ladder(rungs: Sequence[Rung], gains: Gains) -> Element:
         rows = [
             [
                 rung["stage"],
-                f"{rung['value']:.1f}",
-                f"{rung['low']:.1f} to {rung['high']:.1f}",
+                f"{rung['value']:.1f} [{rung['low']:.1f}, {rung['high']:.1f}]",
                 gains.get((rung["stage"], metric), ""),
             ]
             for rung in of_metric
         ]
-        heads = ["stage", "value", "95% interval", "gain (points, 95% interval)"]
-        measured = table(heads, rows, f"{metric} by stage", numbers=(1, 2, 3))
+        heads = ["stage", "value [95%]", "gain [95%]"]
+        measured = table(heads, rows, f"{metric} by stage", numbers=(1, 2))
         cards.append(card(metric, charts.bars(of_metric), measured, note=f"%, {of_metric[0]['n']} tasks"))
     return grid(cards)
 
@@ -122,7 +128,7 @@ def stage_table(
         progress: how far training stages are that are not done, by their names.
         messages: what other running stages report, by their names.
     """
-    heads = ["stage", "kind", "state", "time", "peak memory", "inputs", "figures", "artifact and settings"]
+    heads = ["stage", "kind", "state", "time", "peak memory", "figures", "inputs", "artifact and settings"]
     rows = []
     for stage in stages:
         cell: Element | str = figures(stage.content)
@@ -151,8 +157,8 @@ def _stage_row(stage: StageFolder, cell: Element | str) -> list[Element | str]:
         state_mark(stage.state),
         format_duration(seconds) if seconds is not None else "",
         f"{memory / 1000:.1f} GB" if memory else "",
-        ", ".join(inputs),
         cell,
+        ", ".join(inputs),
         element("details", element("summary", element("code", stage.folder.name)), element("pre", settings)),
     ]
 

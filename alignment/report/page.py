@@ -20,6 +20,7 @@ from alignment.fingerprints import package_versions
 from alignment.logs import format_duration
 from alignment.recipe import Recipe
 from alignment.report import components
+from alignment.report.data_summary import data_section
 from alignment.report.elements import Element
 from alignment.report.gains import gains_by_metric
 from alignment.report.run_folder import StageFolder, stage_folders
@@ -55,6 +56,8 @@ def render(name: str, seed: int, stages: Sequence[StageFolder], sections: Mappin
     curves = [(stage.name, MetricsFile(stage.folder).curves(stage.kind)) for stage in stages if stage.trains]
     if any(of_stage for _, of_stage in curves):
         shown["Curves"] = components.curves(curves)
+    if of_stages := {stage.name: section for stage in stages if (section := data_section(stage)) is not None}:
+        shown["Data"] = components.unfolding(of_stages)
     shown["Stages"] = components.stage_table(stages)
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "templates"), autoescape=True, trim_blocks=True

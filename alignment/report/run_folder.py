@@ -88,6 +88,13 @@ class RunFolder:
     message: str
     """The reason, if the run failed."""
     stages: Sequence[StageFolder]
+    base: Path | None = None
+    """Folder of the model with which the recipe starts, if it is on this machine."""
+
+    def models(self) -> dict[str, Path]:
+        """Return the folders of the models that exist: `base` and those of stages, by their names."""
+        folders = {"base": self.base} if self.base is not None else {}
+        return {**folders, **{stage.name: folder for stage in self.stages if (folder := stage.model_folder)}}
 
     def stage(self, name: str) -> StageFolder | None:
         """Return the step with this name, or None."""
@@ -112,7 +119,9 @@ def read_run(folder: Path) -> RunFolder:
     stages = [_with_run_state(stage, state) for stage in stages]
     seed = record.get("seed", next((stage.content.get("seed") for stage in stages if stage.content), None))
     message = str(record.get("message", "")) if state == "failed" else ""
-    return RunFolder(folder, str(record.get("name", folder.name)), seed, state, message, stages)
+    base = Path(str(record.get("base") or ""))
+    known_base = base if record.get("base") and (base / "config.json").is_file() else None
+    return RunFolder(folder, str(record.get("name", folder.name)), seed, state, message, stages, known_base)
 
 
 def stage_folders(steps: Sequence[Step]) -> list[StageFolder]:

@@ -18,8 +18,9 @@ import torch
 from torch import distributed
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from alignment.logs import format_duration, get_logger
+from alignment.logs import IN_BLOCK, format_duration, get_logger
 from alignment.planning.disk import check_checkpoint_space
+from alignment.progress import LiveView
 from alignment.stages.checkpoints import write_manifest
 from alignment.stages.stopping import SWITCH
 
@@ -66,6 +67,12 @@ class Recorder(TrainerCallback):
         self.after_first_step = 0.0
         """Seconds from the end of the first step to the end of the last step. Start-up and compilation are not
         included."""
+        self.view = LiveView("", 0, "steps")
+        """The block on the terminal. It is shown by rank 0 only."""
+        self.figures: dict[str, Any] = {}
+        """The figures that were logged last."""
+        self.speed = ""
+        """Tokens per second and time left when they were logged last, with a leading comma."""
         self.from_start = 0.0
         """Seconds from the start of this process (imports, data, model) to the end of the first step."""
 
@@ -103,6 +110,20 @@ class Recorder(TrainerCallback):
             self.first_step = elapsed
             self.from_start = time.time() - psutil.Process().create_time()
         self.after_first_step = elapsed - self.first_step
+        self._show(state)
+
+    def _show(self, state: TrainerState) -> None:
+        """Update the block on the terminal if the last update is old enough."""
+        now = time.monotonic()
+        if self.rank == 0 and self.view.due(now):
+            self.view.total = state.max_steps
+            self.view.show(state.global_step, self._details(state), now)
+
+    def _details(self, state: TrainerState) -> str:
+        """Return the figures that were logged last, the speed, and the time left."""
+        known = {"loss": "{:.4f}", "reward": "{:.3f}"}
+        parts = [f"{name} {form.format(self.figures[name])}" for name, form in known.items() if name in self.figures]
+        return ", ".join(parts) + self.speed
 
     def _stop_requested(self, args: TrainingArguments) -> bool:
         """Whether any rank has received a stop signal.
@@ -130,13 +151,16 @@ class Recorder(TrainerCallback):
         line = {"step": state.global_step, "max_steps": state.max_steps, "seconds": seconds, **figures}
         with self.file.open("a") as file:
             file.write(json.dumps(line) + "\n")
+        self.figures |= figures
+        if self.view.active:
+            self.speed = self._speed(state, figures.get("num_tokens"))
+            self._show(state)
         if time.monotonic() - self.last_message > _SECONDS_BETWEEN_MESSAGES and "loss" in figures:
             self.last_message = time.monotonic()
             reward = f", reward {figures['reward']:.3f}" if "reward" in figures else ""
             speed = self._speed(state, figures.get("num_tokens"))
-            logger.info(
-                "      step %d/%d  loss %.4f%s%s", state.global_step, state.max_steps, figures["loss"], reward, speed
-            )
+            message = "      step %d/%d  loss %.4f%s%s"
+            logger.info(message, state.global_step, state.max_steps, figures["loss"], reward, speed, extra=IN_BLOCK)
 
     def _speed(self, state: TrainerState, tokens: float | None) -> str:
         """Return tokens per second and the time left, from the steps after the first message of this process."""
@@ -152,6 +176,9 @@ class Recorder(TrainerCallback):
         if steps > 0 and state.global_step < state.max_steps:
             parts.append(f"{format_duration(elapsed / steps * (state.max_steps - state.global_step))} left")
         return "".join(f", {part}" for part in parts)
+
+    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self.view.close()
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         folder = Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"

@@ -11,6 +11,7 @@ from typing import Any
 from alignment.chain import ladder
 from alignment.logs import format_duration
 from alignment.report import components
+from alignment.report.data_summary import data_section
 from alignment.report.elements import element
 from alignment.report.run_folder import RunFolder, StageFolder
 from alignment.stages.rollout_rows import RolloutFilter, written
@@ -124,6 +125,15 @@ def curves(opened: OpenRun, query: Query) -> dict[str, Any]:
     return {"state": run.state, "sections": sections}
 
 
+def data(opened: OpenRun, query: Query) -> dict[str, Any]:
+    """Return what data each stage made or read, and what was removed and why."""
+    sections = []
+    for stage in opened.read().stages:
+        if (section := data_section(stage)) is not None:
+            sections.append([stage.name, f"{stage.name} ({stage.kind})", section.as_json()])
+    return {"sections": sections}
+
+
 def rollouts(opened: OpenRun, query: Query) -> dict[str, Any]:
     """Return a part of the rollouts of a stage that match the filter, and what can be filtered by."""
     run = opened.read()
@@ -211,6 +221,13 @@ def log(opened: OpenRun, query: Query) -> dict[str, Any]:
     begin = query.count("from") if query.text("from") else None
     text, first, end = _log_part(stage.folder / "logs" / name, begin, LOG_BYTES)
     return {"stage": stage.name, "state": stage.state, "text": text, "first": first, "next": end}
+
+
+def models(opened: OpenRun, query: Query) -> dict[str, Any]:
+    """Return the names of the models that can be talked to, with what each of them was trained for last."""
+    run = opened.read()
+    kinds = {stage.name: stage.kind for stage in run.stages}
+    return {"models": [[name, kinds.get(name, "the recipe's model")] for name in run.models()]}
 
 
 def _log_part(path: Path, begin: int | None, most: int) -> tuple[str, int, int]:

@@ -140,7 +140,7 @@ def test_a_log_is_followed(page, address, runs):
     page.wait_for("document.querySelector('.log').textContent.includes('step 77')", 30)
 
 
-VIEWS = ["overview", "curves", "rollouts", "completions", "log"]
+VIEWS = ["overview", "curves", "rollouts", "completions", "data", "log", "chat"]
 
 
 @pytest.mark.parametrize("view", VIEWS)

@@ -55,7 +55,7 @@ def test_the_overview_has_stages_and_ladder(client):
     titles = {title: json.dumps(tree) for title, tree in view(client, "overview")["sections"]}
     assert list(titles) == ["Stages", "The ladder"]
     assert '"to do"' in titles["Stages"] and "step 3 of 100" in titles["Stages"]
-    assert '"75.0"' in titles["The ladder"] and '"5.0 to 95.0"' in titles["The ladder"]
+    assert '"75.0 [5.0, 95.0]"' in titles["The ladder"]
 
 
 def test_curves_grow_with_the_file(client, run):
@@ -218,3 +218,44 @@ def test_runs_that_begin_later_appear(tmp_path):
 def test_two_folders_of_one_name_have_two_ids(tmp_path):
     folders = [sample_run.write_run(tmp_path / place / "shop") for place in ("a", "b")]
     assert list(RunLibrary(folders).runs()) == ["shop", "shop-2"]
+
+
+def ask(client, run="shop", headers=None, **body):
+    given = {"model": "sft", "messages": [{"role": "user", "content": "hello"}], **body}
+    return client.post(f"/api/runs/{run}/chat", json=given, headers={"Origin": HERE, **(headers or {})})
+
+
+def test_data_has_what_was_removed_and_why(client):
+    (section,) = view(client, "data")["sections"]
+    text = json.dumps(section)
+    assert section[0] == "corpus" and '"too short"' in text and '"28"' in text and '"near duplicate"' in text
+    assert '"a.py"' in text and "deduplicate" not in text  # the removed files, and no settings
+
+
+def test_a_question_of_another_site_is_refused(client):
+    body = {"model": "sft", "messages": [{"role": "user", "content": "hello"}]}
+    path = "/api/runs/shop/chat"
+    assert client.post(path, json=body).status_code == 403  # no Origin
+    assert client.post(path, json=body, headers={"Origin": "http://evil.example"}).status_code == 403
+    assert client.post(path, json=body, headers={"Origin": HERE, "Sec-Fetch-Site": "cross-site"}).status_code == 403
+    plain = {"Origin": HERE, "Content-Type": "text/plain"}
+    assert client.post(path, content=json.dumps(body), headers=plain).status_code == 415
+
+
+@pytest.mark.parametrize(
+    "body", [{"max_new_tokens": 10**9}, {"temperature": -1}, {"messages": []}, {"mode": "shell"}, {"path": "/etc"}]
+)
+def test_a_malformed_question_is_refused(client, body):
+    response = ask(client, **body)
+    assert response.status_code == 400 and next(iter(body)) in response.json()["error"]
+
+
+def test_only_models_of_the_run_can_be_asked(client, tmp_path):
+    for model in ("rl", "/etc", "../..", "gpt"):
+        assert ask(client, model=model).status_code == 404
+    assert ask(client, run="nothing").status_code == 404
+
+
+def test_a_body_that_is_too_large_is_refused(client):
+    response = ask(client, messages=[{"role": "user", "content": "x" * (5 << 20)}])
+    assert response.status_code == 400 and "at most" in response.json()["error"]

@@ -3,6 +3,7 @@
 import "./components.js";
 import { h, update } from "./tree.js";
 import { browser } from "./browser.js";
+import { chatView } from "./chat.js";
 import { logView } from "./log_view.js";
 
 const POLL_MILLISECONDS = 2000;
@@ -21,6 +22,14 @@ async function get(path, parameters = {}) {
 
 export function api(run, view, parameters) {
   return get(`/api/runs/${encodeURIComponent(run)}/${view}`, parameters);
+}
+
+async function post(run, body) {
+  const headers = { "Content-Type": "application/json" };
+  const response = await fetch(`/api/runs/${encodeURIComponent(run)}/chat`, { method: "POST", headers, body: JSON.stringify(body) });
+  const answer = await response.json().catch(() => ({ error: `status ${response.status}` }));
+  if (!response.ok) throw new Error(answer.error || `status ${response.status}`);
+  return answer;
 }
 
 // ---- routes: #/RUN/VIEW?name=value ----
@@ -71,7 +80,9 @@ const TABS = [
   ["curves", "Curves"],
   ["rollouts", "Rollouts"],
   ["completions", "Completions"],
+  ["data", "Data"],
   ["log", "Logs"],
+  ["chat", "Chat"],
 ];
 
 function drawTabs(here) {
@@ -102,7 +113,15 @@ const curves = {
   },
 };
 
-const VIEWS = { overview, curves, ...browser({ api, address }), log: logView({ api, address }) };
+const data = {
+  async poll(root, here) {
+    const { sections } = await api(here.run, "data");
+    const trees = sections.map(([name, title, content]) => h("section", { "aria-label": name }, h("h2", {}, title), content));
+    update(root, trees.length ? trees : [empty("No stage has described its data yet.")]);
+  },
+};
+
+const VIEWS = { overview, curves, data, ...browser({ api, address }), log: logView({ api, address }), chat: chatView({ api, post }) };
 
 // ---- the loop ----
 
