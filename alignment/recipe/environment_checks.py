@@ -5,6 +5,7 @@ These checks start processes, so `align check --fast` skips them. `align run` ma
 
 from __future__ import annotations
 
+import importlib.util
 import shutil
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -27,8 +28,12 @@ _MULTI_PL_E = "multipl-e-"
 
 def check_environment(recipe: Recipe) -> Iterator[Mistake]:
     """Yield a mistake for each tool that this machine lacks to run the recipe's programs and the tests of its
-    repositories.
+    repositories, or to log to its trackers.
     """
+    for name, package in (("mlflow", "mlflow-skinny"), ("trackio", "trackio")):
+        if getattr(recipe.tracking, name) and importlib.util.find_spec(name) is None:
+            message = f"the package {package} is not installed: pip install 'code-alignment[tracking]'"
+            yield ("tracking", name), message
     if recipe.sandbox.address is None:
         if any(_runs_programs(recipe)) and (reason := sandbox_refusal(recipe.sandbox.allow_weaker)):
             yield ("sandbox",), f"programs can't be run on this machine: {reason}"

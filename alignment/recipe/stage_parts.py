@@ -187,16 +187,22 @@ class Contract(Settings):
 
 
 class Tracking(Settings):
-    """Settings of Weights & Biases. Nothing leaves the machine unless `wandb` is `online`."""
+    """Settings of experiment trackers. Nothing leaves the machine unless `wandb` is `online` or `mlflow` is the address of
+    a server on another machine. Trackers get metrics and settings, and no rows or completions."""
 
     wandb: Literal["offline", "online", "disabled"] = "offline"
     """`offline` writes runs to the artifacts, from where `wandb sync runs/NAME/*/wandb/offline-run-*` can upload them.
     Each start of a stage is then a separate run. `online` uploads during training, and a resumed stage continues its
     run."""
     project: Annotated[str, Field(pattern=r"^[^/\\#?%:\s]{1,128}$")] = "code-alignment"
-    """Project of the runs. All stages of a recipe form one group in the project."""
+    """Project (in MLflow: experiment) of the runs. All stages of a recipe form one group in the project."""
     entity: Annotated[str, Field(min_length=1)] | None = None
-    """User or team that owns the project. Default: the user who is logged in."""
+    """User or team on Weights & Biases that owns the project. Default: the user who is logged in."""
+    mlflow: Annotated[str, Field(pattern=r"^(local|https?://\S+)$")] | None = None
+    """Also log to MLflow: the address of a server, or `local` for the folder `mlflow` in the output folder. Needs the extra
+    `tracking`. A server that does not answer never delays training."""
+    trackio: bool = False
+    """Also log to Trackio, in the folder `trackio` in the output folder. Needs the extra `tracking`."""
 
 
 class GrpoEnvironment(Settings):

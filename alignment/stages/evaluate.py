@@ -13,7 +13,7 @@ from alignment.evaluation import evaluate
 from alignment.models import loading
 from alignment.recipe import EvaluateStage
 from alignment.recipe.stage_request import StageRequest
-from alignment.tracking.weights_and_biases import log_figures
+from alignment.tracking.stage_trackers import log_figures
 
 
 def run(request: StageRequest) -> dict[str, Any]:

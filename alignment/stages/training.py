@@ -37,6 +37,8 @@ from alignment.stages.callbacks import AlreadyTrained, Recorder
 from alignment.stages.checkpoints import last_whole_checkpoint
 from alignment.stages.configs import NO_BITSANDBYTES, lora_config, training_config
 from alignment.stages.stopping import SWITCH
+from alignment.stages.tracker_callback import TrackerCallback
+from alignment.tracking.stage_trackers import open_trackers
 from alignment.tracking.weights_and_biases import wandb_environment
 
 if TYPE_CHECKING:
@@ -99,6 +101,9 @@ def train(
         keep_start(trainer.model, start, write=request.rank == 0)
     recorder = Recorder(request.out, request.rank, request.world_size)
     trainer.add_callback(recorder)
+    trackers = open_trackers(request)
+    if trackers:
+        trainer.add_callback(TrackerCallback(trackers))
     run = _run(request, trainer)
     folder = request.out / ("adapter" if lora else "model")
     trainer.save_model(str(folder))  # gathers the shards of ZeRO and FSDP

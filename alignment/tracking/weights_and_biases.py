@@ -17,19 +17,23 @@ from typing import Any
 from alignment.recipe.stage_request import StageRequest
 
 
+def run_id(request: StageRequest) -> str:
+    """Return the id of a stage's run in trackers. A resumed stage keeps the id, and a changed stage gets another one."""
+    return re.sub(r"[^A-Za-z0-9_-]", "-", f"{request.recipe}-{request.name}-{request.fingerprint[:12]}")
+
+
 def wandb_environment(request: StageRequest) -> dict[str, str]:
     """Return the environment variables that configure wandb for one stage. Create the folder for wandb's files."""
-    run_id = re.sub(r"[^A-Za-z0-9_-]", "-", f"{request.recipe}-{request.name}-{request.fingerprint[:12]}")
-    name = f"{request.recipe}/{request.name}"
+    identifier, name = run_id(request), f"{request.recipe}/{request.name}"
     request.out.mkdir(parents=True, exist_ok=True)
     offline = request.tracking.wandb == "offline"
     if offline and (starts := len(list((request.out / "wandb").glob("offline-run-*")))):
-        run_id, name = f"{run_id}-{starts + 1}", f"{name} ({starts + 1})"
+        identifier, name = f"{identifier}-{starts + 1}", f"{name} ({starts + 1})"
     variables = {
         "WANDB_MODE": request.tracking.wandb,
         "WANDB_PROJECT": request.tracking.project,
         "WANDB_RUN_GROUP": request.recipe,
-        "WANDB_RUN_ID": run_id,
+        "WANDB_RUN_ID": identifier,
         "WANDB_RESUME": "never" if offline else "allow",
         "WANDB_NAME": name,
         "WANDB_DIR": str(request.out),
@@ -42,20 +46,20 @@ def wandb_environment(request: StageRequest) -> dict[str, str]:
     return variables
 
 
-def log_figures(request: StageRequest, figures: Sequence[Mapping[str, Any]]) -> None:
-    """Log the results of an evaluation to the wandb run of the evaluated stage. Do nothing if tracking is disabled.
+def log_to_wandb(request: StageRequest, figures: Sequence[Mapping[str, Any]]) -> None:
+    """Log the results of an evaluation to the wandb run of the evaluated stage. Do nothing if wandb is disabled.
 
     Args:
-        request: the request of the stage. Only rank 0 logs.
+        request: the request of the stage. Only rank 0 calls this function.
         figures: rows with `benchmark`, `metric` and `value`.
     """
-    if request.tracking.wandb == "disabled" or request.rank != 0:
+    if request.tracking.wandb == "disabled":
         return
     variables = wandb_environment(request)
     os.environ.update(variables)
     import wandb
 
     # wandb reads the environment once per process.
-    run_id, name = variables["WANDB_RUN_ID"], variables["WANDB_NAME"]
-    with wandb.init(config={"stage": request.name}, id=run_id, name=name) as run:
+    identifier, name = variables["WANDB_RUN_ID"], variables["WANDB_NAME"]
+    with wandb.init(config={"stage": request.name}, id=identifier, name=name) as run:
         run.log({f"{figure['benchmark']}/{figure['metric']}": figure["value"] for figure in figures})

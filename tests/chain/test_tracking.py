@@ -6,7 +6,8 @@ import pytest
 
 from alignment.recipe import Tracking
 from alignment.recipe.stage_request import StageRequest
-from alignment.tracking.weights_and_biases import log_figures, wandb_environment
+from alignment.tracking.stage_trackers import log_figures
+from alignment.tracking.weights_and_biases import wandb_environment
 
 
 @pytest.fixture
