@@ -12,7 +12,7 @@ import platform
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
@@ -46,6 +46,8 @@ class StageFolder:
     settings: Mapping[str, Any] = field(default_factory=dict)
     content: Mapping[str, Any] = field(default_factory=dict)
     """The content of artifact.json. Empty if the step is not done."""
+    run_began: float = 0.0
+    """Time at which the last run began, in seconds since 1970."""
 
     @property
     def trains(self) -> bool:
@@ -66,13 +68,13 @@ class StageFolder:
         return sorted(path.name for path in (self.folder / "logs").glob("*.log"))
 
     def seconds(self) -> float | None:
-        """Return the duration of a finished step, or the time since a running step began."""
+        """Return the duration of a finished step, or the time for which this run has worked on a running step."""
         if self.content:
             return float(self.content.get("seconds", 0))
         if self.state != "running":
             return None
         try:
-            return max(0.0, time.time() - (self.folder / "logs").stat().st_ctime)
+            return max(0.0, time.time() - max((self.folder / "logs").stat().st_ctime, self.run_began))
         except OSError:
             return None
 
@@ -114,7 +116,11 @@ def is_run(folder: Path) -> bool:
 def read_run(folder: Path) -> RunFolder:
     """Read the state of a run. Files that are missing or damaged count as not written yet."""
     record = read_object(folder / RECORD)
-    stages = [_recorded(folder, entry) for entry in record["steps"]] if record.get("steps") else _from_artifacts(folder)
+    if entries := record.get("steps"):
+        began = _time_of(record.get("started"))
+        stages = [_recorded(folder, entry, began) for entry in entries]
+    else:
+        stages = _from_artifacts(folder)
     state = _state_of_run(record, stages)
     stages = [_with_run_state(stage, state) for stage in stages]
     seed = record.get("seed", next((stage.content.get("seed") for stage in stages if stage.content), None))
@@ -151,7 +157,15 @@ def read_object(path: Path) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _recorded(folder: Path, entry: Mapping[str, Any]) -> StageFolder:
+def _time_of(text: Any) -> float:
+    """Return a time in ISO format as seconds since 1970, or 0 if the text is no time."""
+    try:
+        return datetime.fromisoformat(text).timestamp()
+    except (ValueError, TypeError):
+        return 0.0
+
+
+def _recorded(folder: Path, entry: Mapping[str, Any], began: float) -> StageFolder:
     """Return a step that `run.json` lists."""
     place = folder / ARTIFACTS / Path(str(entry["folder"])).name
     content = read_object(place / ARTIFACT)
@@ -165,6 +179,7 @@ def _recorded(folder: Path, entry: Mapping[str, Any]) -> StageFolder:
         inputs=tuple(entry.get("inputs", ())),
         settings=entry.get("settings", {}),
         content=content,
+        run_began=began,
     )
 
 
@@ -199,10 +214,7 @@ def _from_artifacts(folder: Path) -> list[StageFolder]:
 
 
 def _began(stage: StageFolder) -> float:
-    try:
-        return datetime.fromisoformat(stage.content["started"]).timestamp()
-    except (KeyError, ValueError, TypeError):
-        return stage.folder.stat().st_mtime
+    return _time_of(stage.content.get("started")) or stage.folder.stat().st_mtime
 
 
 def _state_of(folder: Path, content: Mapping[str, Any]) -> State:
@@ -232,11 +244,7 @@ def _state_of_run(record: Mapping[str, Any], stages: Sequence[StageFolder]) -> S
 def _is_alive(record: Mapping[str, Any]) -> bool:
     """Whether the process that wrote `run.json` still runs. For another machine, whether it may still run."""
     if record.get("host") != platform.node():
-        try:
-            age = datetime.now(UTC) - datetime.fromisoformat(record["started"])
-        except (KeyError, ValueError, TypeError):
-            return False
-        return age.total_seconds() < ALIVE_SECONDS
+        return time.time() - _time_of(record.get("started")) < ALIVE_SECONDS
     try:
         os.kill(int(record["process"]), 0)
     except PermissionError:

@@ -3,6 +3,8 @@
 import json
 import os
 import time
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import pytest
 import sample_run
@@ -11,6 +13,7 @@ pytest.importorskip("starlette", reason="needs the extra [serve]")
 
 from starlette.testclient import TestClient
 
+from alignment.report.run_folder import read_run
 from alignment.ui.page_server import application, asset_files
 from alignment.ui.run_library import RunLibrary
 
@@ -49,6 +52,16 @@ def test_a_stage_with_a_fresh_heartbeat_is_running(client, run):
     assert client.get("/api/runs").json()["runs"][0]["state"] == "running"
     os.utime(beat, (time.time() - 3600,) * 2)
     assert client.get("/api/runs").json()["runs"][0]["state"] == "failed"
+
+
+def test_the_time_of_a_running_stage_does_not_include_the_time_before_the_run_resumed(run):
+    (sample_run.folder_of(run, "rl") / "heartbeat").write_text("1 1")
+    record = json.loads((run / "run.json").read_text())
+    begun = datetime.now(UTC) + timedelta(seconds=-1)
+    (run / "run.json").write_text(json.dumps({**record, "started": begun.isoformat()}))
+    stage = read_run(run).stage("rl")
+    assert stage.state == "running" and stage.run_began == begun.timestamp()
+    assert replace(stage, run_began=time.time() + 1000).seconds() == 0.0
 
 
 def test_the_overview_has_stages_and_ladder(client):
