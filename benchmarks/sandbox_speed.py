@@ -11,6 +11,7 @@ and tests with `exec` in one interpreter with a timer. It isolates nothing; only
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import multiprocessing
 import os
@@ -151,7 +152,8 @@ def descendants(pid: int) -> list[int]:
 def children() -> list[int]:
     pids: list[int] = []
     for task in Path(f"/proc/{os.getpid()}/task").iterdir():
-        pids += [int(child) for child in (task / "children").read_text().split()]
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # the thread has ended
+            pids += [int(child) for child in (task / "children").read_text().split()]
     return pids
 
 
