@@ -70,6 +70,11 @@ BUILDERS: Mapping[str, BuiltinBuilder] = {
     "tasks": BuiltinBuilder(
         "data_builders.tasks.build_tasks:build_tasks", {"tasks.jsonl": "task", "account.json": ""}, SOURCE_STATES
     ),
+    "commit_tasks": BuiltinBuilder(
+        "data_builders.tasks.history.commit_tasks:build_commit_tasks",
+        {"tasks.jsonl": "task", "heldout.jsonl": "task", "account.json": ""},
+        "data_builders.repositories.sources:source_states_with_head",
+    ),
     "instructions": BuiltinBuilder(
         "data_builders.instructions.build_instructions:build_instructions",
         {"instructions.jsonl": "conversation", "account.json": ""},

@@ -84,6 +84,11 @@ class CommitsSettings(Decontaminated):
     """What is replaced in addition to secrets."""
 
 
+def is_bot(author: str) -> bool:
+    """Whether an author of commits is a program, judged by the name and the e-mail address."""
+    return _BOT.search(author) is not None
+
+
 def drop_commit(commit: Commit, limits: CommitLimits, names: Collection[str] = ()) -> str:
     """Check the author, message and number of files of a commit.
 
@@ -94,7 +99,7 @@ def drop_commit(commit: Commit, limits: CommitLimits, names: Collection[str] = (
         limits: the conditions.
         names: full names of people that a message must not contain, from `commit_messages.names_of`.
     """
-    if _BOT.search(commit.author):
+    if is_bot(commit.author):
         return "bot"
     reason = drop_by_message(
         commit.message,

@@ -43,7 +43,8 @@ class PullRequestsSettings(Decontaminated):
     """What is replaced in addition to secrets."""
 
 
-def _records(path: Path) -> Iterator[dict[str, Any]]:
+def records(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield the pull requests and issues of an exported file. Raises ValueError if the file is not JSON."""
     if path.suffix == ".json":
         try:
             data = json.loads(path.read_text(encoding="utf-8"))
@@ -64,9 +65,18 @@ def _author(record: Mapping[str, Any]) -> str:
     return str(person.get("login") or person.get("username") or person.get("name") or "")
 
 
+def description(record: Mapping[str, Any]) -> str:
+    """Return the description of a pull request or issue, without hidden comments of its template."""
+    return _visible(str(record.get("body") or record.get("description") or ""))
+
+
+def _visible(text: str) -> str:
+    return _HIDDEN.sub("", text).replace("\r\n", "\n").strip()
+
+
 def _remarks(record: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return (author, text) of the description, then of all comments, reviews and notes, oldest first."""
-    opening = (_author(record), str(record.get("body") or record.get("description") or ""))
+    opening = (_author(record), description(record))
     later: list[tuple[str, str, str]] = []
     for key in ("comments", "reviews", "notes", "discussions"):
         entries = record.get(key)
@@ -76,7 +86,7 @@ def _remarks(record: Mapping[str, Any]) -> list[tuple[str, str]]:
                     time = str(note.get("createdAt") or note.get("created_at") or note.get("submittedAt") or "")
                     later.append((time, _author(note), str(note.get("body") or "")))
     ordered = [opening, *((author, body) for _, author, body in sorted(later, key=lambda item: item[0]))]
-    cleaned = [(author, _HIDDEN.sub("", body).replace("\r\n", "\n").strip()) for author, body in ordered]
+    cleaned = [(author, _visible(body)) for author, body in ordered]
     return [(author, body) for author, body in cleaned if body and not _BOT.search(author)]
 
 
@@ -122,7 +132,7 @@ def build_pull_requests(settings: PullRequestsSettings, context: BuildContext) -
 def _rows(exports: list[Path], repository: str, left_out: Counter[str]) -> Iterator[dict[str, Any]]:
     """Yield one document for each pull request or issue. Omitted records are counted by reason in `left_out`."""
     for path in exports:
-        for record in _records(path):
+        for record in records(path):
             if "title" not in record:
                 columns = ", ".join(sorted(record))[:200]
                 raise ValueError(f"{path}: a pull request or issue needs a title; this record has {columns}")

@@ -17,6 +17,7 @@ align import FILE.gguf OUT    write a GGUF file as a model folder
 align extract MODEL           write the difference from a base model as a LoRA adapter
 align export MODEL            convert and quantize a model
 align build BUILDER           make a dataset
+align tasks export-harbor     write repair tasks as Harbor task folders, and read such folders
 align show DATASET            show rows of a dataset
 align rollouts RUN            show the completions of GRPO stages with their rewards
 align lineage RUN             show of what artifacts were made, or find those that contain a repository
@@ -55,6 +56,7 @@ from alignment.cli import (
     rollouts_command,
     sandbox_commands,
     signature_commands,
+    tasks_command,
     ui_command,
 )
 
@@ -91,6 +93,7 @@ def parser() -> argparse.ArgumentParser:
         extract_command,
         export_command,
         data_commands,
+        tasks_command,
         rollouts_command,
         lineage_command,
         signature_commands,

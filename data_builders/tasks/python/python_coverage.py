@@ -78,21 +78,25 @@ def coverage_map(
     """
     stored_map = prepared.snapshot.folder / f"map-{int(budget_seconds)}-{test_seconds:g}.json"
     if not stored_map.is_file():
-        results, seconds = _run(prepared, budget_seconds, test_seconds, allow_weaker)
+        logger.info(
+            "%s: running %d tests once to find out which functions they call",
+            prepared.snapshot.data["name"], len(prepared.tests),
+        )  # fmt: skip
+        results, seconds = run_tests(prepared, prepared.tests, budget_seconds, test_seconds, allow_weaker)
         stored_map.write_text(json.dumps({"results": results, "seconds": seconds}), encoding="utf-8")
     stored = json.loads(stored_map.read_text(encoding="utf-8"))
     covering: dict[tuple[str, int], list[str]] = {}
     outcomes: dict[str, str] = {}
     for name in prepared.tests:
         result = stored["results"].get(name, {"outcome": "over_budget"})
-        outcomes[name] = _outcome(result)
+        outcomes[name] = outcome_of(result)
         if outcomes[name] == "passed":
             for file, line in result["places"]:
                 covering.setdefault((file, line), []).append(name)
     return CoverageMap(covering, outcomes, stored["seconds"])
 
 
-def _outcome(result: dict[str, Any]) -> str:
+def outcome_of(result: dict[str, Any]) -> str:
     """Return `passed`, or the reason why a test cannot be used."""
     outcome, detail = result["outcome"], result.get("detail", "")
     if outcome == "passed":
@@ -112,17 +116,19 @@ def _outcome(result: dict[str, Any]) -> str:
     return "failed"
 
 
-def _run(
-    prepared: PreparedSuite, budget_seconds: float, test_seconds: float, allow_weaker: bool
+def run_tests(
+    prepared: PreparedSuite, names: Sequence[str], budget_seconds: float, test_seconds: float, allow_weaker: bool
 ) -> tuple[dict[str, dict[str, Any]], float]:
-    """Run the tests in batches. Return the results, keyed by test, and the wall time."""
+    """Run tests of a suite in batches with the tracer. Return the results, keyed by test, and the wall time.
+
+    For the arguments, see `coverage_map`. Tests that have not run within the budget are not in the results.
+    """
     results: dict[str, dict[str, Any]] = {}
     began = logged = time.monotonic()
     name = prepared.snapshot.data["name"]
-    logger.info("%s: running %d tests once to find out which functions they call", name, len(prepared.tests))
     suite = Suite(prepared.snapshot, allow_weaker)
     try:
-        waiting = list(prepared.tests)
+        waiting = list(names)
         size = BATCH
         while waiting and (left := budget_seconds - (time.monotonic() - began)) > 0:
             batch = waiting[:size]
@@ -136,7 +142,7 @@ def _run(
                 results[broken] = {"outcome": "hangs" if hung else "ends_the_process"}
             if time.monotonic() - logged > LOG_SECONDS:
                 logged = time.monotonic()
-                logger.info("%s: %d of %d tests have run", name, len(results), len(prepared.tests))
+                logger.info("%s: %d of %d tests have run", name, len(results), len(names))
             waiting = slow_files_last([name for name in waiting if name not in results], results)
             size = BATCH
     finally:

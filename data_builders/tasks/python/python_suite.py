@@ -15,7 +15,7 @@ import os
 import posixpath
 import shutil
 import stat
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -87,6 +87,7 @@ def prepare_suite(
     environment: dict[str, str] | None = None,
     prepare: Sequence[str] = (),
     allow_weaker: bool = False,
+    changes: Mapping[str, bytes | None] | None = None,
 ) -> PreparedSuite:
     """Make a snapshot of a repository at its commit, or reuse a stored snapshot.
 
@@ -99,12 +100,13 @@ def prepare_suite(
         environment: environment variables that the tests need.
         prepare: shell commands that make missing files, run in a copy of the repository in the sandbox.
         allow_weaker: whether a weaker sandbox is allowed, see `SandboxSettings.allow_weaker`.
+        changes: content of files that differ from the commit, keyed by path. None stands for a deleted file.
 
     Raises:
         ValueError: the interpreter cannot be used, `tests` names a file that does not exist, or a command failed.
     """
     python = find_environment(interpreter)
-    files = _read(repository)
+    files = _with_changes(_read(repository), changes or {})
     for name in tests:
         if not any(path == name.rstrip("/") or path.startswith(f"{name.rstrip('/')}/") for path in files):
             raise ValueError(f"{repository.name} has no file or folder {name!r}, which `tests.paths` names")
@@ -155,6 +157,17 @@ def _read(repository: Repository) -> dict[str, bytes]:
                 if content is not None:
                     files[file.path] = python_as_utf8(content) if is_source(file.path) else content
     return files
+
+
+def _with_changes(files: dict[str, bytes], changes: Mapping[str, bytes | None]) -> dict[str, bytes]:
+    """Return files with changes, see `prepare_suite`. Source files are converted as in `_read`."""
+    changed = dict(files)
+    for path, content in changes.items():
+        if content is None:
+            changed.pop(path, None)
+        elif not _is_excluded(path):
+            changed[path] = python_as_utf8(content) if is_source(path) else content
+    return changed
 
 
 def is_source(path: str) -> bool:
