@@ -9,9 +9,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from alignment.grading.withheld_tests import withheld_by_file, without_tests
-
 from alignment.grading.repository import ROOT, Snapshot, open_snapshot
+from alignment.grading.withheld_tests import withheld_by_file, without_tests
 from alignment.rows.reading import read_rows
 from data_builders.tasks.harbor.harbor_files import (
     DOCKERFILE,

@@ -21,6 +21,8 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from alignment.grading import Grader, Verdict
+from alignment.grading.patched_repository import ProtectedFile, restricted_words
+from alignment.grading.patches import PatchError
 from alignment.logs import get_logger
 from alignment.sandbox.slot import SandboxUnavailable
 from alignment.settings import Reference
@@ -172,7 +174,7 @@ class _RepositoryBuilder:
         if "bugs" in self.settings.kinds:
             drafts += self._bug_drafts()
         rows = [self._row(draft) for draft in drafts]
-        clean, self.redacted = without_secrets(rows, self.dropped)
+        clean, self.redacted = without_secrets((row for row in rows if row is not None), self.dropped)
         clean = uncontaminated(clean, self.settings.decontaminator(), self.dropped)
         valid = self._valid(clean)
         self.tasks.update(f"{row['split']} {row['origin']}" for row in valid)
@@ -221,15 +223,23 @@ class _RepositoryBuilder:
                 self.dropped["bug: no_visible_test_fails"] += 1
         return drafts
 
-    def _row(self, draft: _Draft) -> dict[str, Any]:
-        limits = self.settings.limits
-        parts = TestParts.of(draft.candidate, limits.hidden_share, limits.max_tests)
-        return repair_row(draft.candidate, draft.text, parts) | {"license": self.license}
+    def _row(self, draft: _Draft) -> dict[str, Any] | None:
+        """Return the row of a draft, or None if a patch may not change the files of the reference."""
+        limits, candidate = self.settings.limits, draft.candidate
+        parts = TestParts.of(candidate, limits.hidden_share, limits.max_tests)
+        try:
+            words = restricted_words(candidate.suite.snapshot, candidate.patch)
+        except (PatchError, ProtectedFile) as error:
+            logger.info("%s: left out: %s", candidate.id, error)
+            self.dropped["reference_refused"] += 1
+            return None
+        return repair_row(candidate, draft.text, parts, words) | {"license": self.license}
 
     def _valid(self, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         """Return the rows whose reference passes in all of `REPEATS` gradings, and whose empty patch always fails."""
         jobs = [(row, patch) for row in rows for patch in (row["reference"], "") for _ in range(REPEATS)]
-        with Grader(self.context.workers, allow_weaker=self.context.sandbox.allow_weaker) as grader:
+        sandbox = self.context.sandbox
+        with Grader(self.context.workers, sandbox.limits(), allow_weaker=sandbox.allow_weaker) as grader:
             verdicts = iter(grader.grade_many(jobs))
         valid = []
         for row in rows:
@@ -237,6 +247,8 @@ class _RepositoryBuilder:
             reason = _invalid(reference, empty)
             if reason:
                 self.dropped[reason] += 1
+                worst = next((verdict for verdict in (*reference, *empty) if verdict.status != "passed"), reference[0])
+                logger.info("%s: left out: %s: %s: %s", row["id"], reason, worst.reason, worst.detail)
             else:
                 valid.append(row)
         return valid

@@ -80,17 +80,18 @@ def _drawn(names: Sequence[str], count: int, key: str) -> list[str]:
     return [name for place, name in enumerate(names) if place in chosen]
 
 
-def repair_row(candidate: RepairCandidate, text: str, parts: TestParts) -> dict[str, Any]:
-    """Return the row of a task. `alignment.grading.task.RepairTests` describes the column `tests`.
+def repair_row(candidate: RepairCandidate, text: str, parts: TestParts, words: Sequence[str]) -> dict[str, Any]:
+    """Return the row of a task. `alignment.grading.task.PatchTests` describes the column `tests`.
 
     Args:
         candidate: the change.
         text: text of the issue.
         parts: the tests.
+        words: restricted words that the reference needs, from `patched_repository.restricted_words`.
     """
     tests = {
         "suite": candidate.suite.id, "visible": parts.visible, "hidden": parts.hidden,
-        "fail_to_pass": [*parts.visible_failing, *parts.hidden_failing],
+        "fail_to_pass": [*parts.visible_failing, *parts.hidden_failing], "names": list(words),
     }  # fmt: skip
     row: dict[str, Any] = {
         "id": candidate.id, "prompt": repair_prompt(candidate, text, parts), "language": "python", "kind": "repository",
