@@ -88,7 +88,7 @@ def build_commit_tasks(settings: CommitTaskSettings, context: BuildContext) -> d
     rows: list[dict[str, Any]] = []
     report: dict[str, Any] = {}
     names: list[str] = []
-    with cloned(settings.sources, context.clone_folder) as repositories:
+    with cloned(settings.sources, context) as repositories:
         for repository in repositories:
             if not repository.is_git:
                 raise ValueError(f"{repository.path} is a plain folder: commit tasks need a git repository")
