@@ -24,7 +24,7 @@ class RunLimits:
 
 
 @dataclass
-class Comparison:
+class OutcomeComparison:
     """Tests by their outcomes without and with a change."""
 
     fail_to_pass: list[str] = field(default_factory=list)
@@ -63,7 +63,9 @@ class _Run:
         return self.outcomes[name] not in ("passed", *UNUSABLE)
 
 
-def compare(before: PreparedSuite, after: PreparedSuite, names: Collection[str], limits: RunLimits) -> Comparison:
+def compare(
+    before: PreparedSuite, after: PreparedSuite, names: Collection[str], limits: RunLimits
+) -> OutcomeComparison:
     """Run tests `REPEATS` times without and with a change. If no test fails without the change, run them once.
 
     Args:
@@ -74,7 +76,7 @@ def compare(before: PreparedSuite, after: PreparedSuite, names: Collection[str],
     """
     with_change, without = _Run.of(after, names, limits), _Run.of(before, names, limits)
     passing = [name for name in names if with_change.passed(name)]
-    comparison = Comparison(
+    comparison = OutcomeComparison(
         [name for name in passing if without.failed(name)], [name for name in passing if without.passed(name)]
     )
     comparison.details = {name: without.details.get(name, "") for name in comparison.fail_to_pass}

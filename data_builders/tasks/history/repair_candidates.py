@@ -21,7 +21,7 @@ from data_builders.repositories.sources import Repository, list_files
 from data_builders.tasks.build_tasks import SuiteSettings
 from data_builders.tasks.history.bug_changes import BugChange, BugLimits, bug_changes
 from data_builders.tasks.history.commit_changes import CommitChange, read_change
-from data_builders.tasks.history.outcome_comparison import Comparison, RunLimits, compare
+from data_builders.tasks.history.outcome_comparison import OutcomeComparison, RunLimits, compare
 from data_builders.tasks.history.repair_rows import RepairCandidate
 from data_builders.tasks.history.source_patches import changed_lines
 from data_builders.tasks.python.python_coverage import CoverageMap, coverage_map
@@ -274,6 +274,6 @@ class RepairCandidateHead:
     source: str
     part: str
 
-    def candidate(self, suite: PreparedSuite, comparison: Comparison) -> RepairCandidate:
+    def candidate(self, suite: PreparedSuite, comparison: OutcomeComparison) -> RepairCandidate:
         """Return the candidate."""
         return RepairCandidate(self.id, self.kind, suite, self.patch, comparison, self.source, self.part)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from data_builders.cleaning.held_out import HELD_OUT_COLUMN
-from data_builders.tasks.history.outcome_comparison import Comparison
+from data_builders.tasks.history.outcome_comparison import OutcomeComparison
 from data_builders.tasks.python.python_suite import PreparedSuite
 from data_builders.tasks.task_rows import split_names
 
@@ -26,7 +26,7 @@ class RepairCandidate:
     """Snapshot of the repository without the change, but with the tests of the change."""
     patch: str
     """The change: the reference answer."""
-    comparison: Comparison
+    comparison: OutcomeComparison
     """The tests that the change makes pass, and tests that pass before and after."""
     source: str
     """The repository and the commit."""
