@@ -65,11 +65,15 @@ def write(recipe: Recipe, steps: Sequence[Step]) -> None:
 
 
 def table(steps: Sequence[Step]) -> list[str]:
-    """Return the results as a table in lines of text, with one row per stage and one column per metric.
+    """Return the results of finished evaluations as lines of text. See `table_of`."""
+    return table_of(rungs(steps))
+
+
+def table_of(entries: Sequence[Rung]) -> list[str]:
+    """Return entries of `ladder.json` as a table in lines of text, with one row per stage and one column per metric.
 
     If there is only one stage, return one line per metric instead.
     """
-    entries = rungs(steps)
     metrics = list(dict.fromkeys(entry["metric"] for entry in entries))
     if not metrics:
         return []

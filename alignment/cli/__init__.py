@@ -4,7 +4,7 @@ align init                    write a recipe for your repositories, a model and 
 align run RECIPE              run the steps of a recipe that are not done yet
 align check RECIPE            find all mistakes of a recipe
 align plan RECIPE             show the steps, which of them would run, and the memory, disk and tokens that they need
-align status RECIPE           show which steps are done, and the ladder (metrics after each stage) so far
+align status RECIPE|RUN       show which steps are done or running, and the ladder (metrics after each stage) so far
 align logs RECIPE [STAGE]     print the log of a stage
 align report RECIPE           write the report of a recipe again
 align ui [RUN...]             serve a live page about runs
@@ -12,6 +12,7 @@ align launch RECIPE --slurm   write files that start a recipe on a cluster
 align schema                  print the recipe's JSON schema
 align evaluate MODEL          measure a model on benchmarks, grade completions, compare two evaluations
 align chat MODEL              talk to a model
+align complete FILE:LINE      complete a file at a cursor
 align compare A B             compare two models or two evaluations
 align import FILE.gguf OUT    write a GGUF file as a model folder
 align extract MODEL           write the difference from a base model as a LoRA adapter
@@ -23,7 +24,7 @@ align rollouts RUN            show the completions of GRPO stages with their rew
 align lineage RUN             show of what artifacts were made, or find those that contain a repository
 align sign, align verify      sign the files of an export with a key, and verify the signature
 align sandbox serve           grade programs for other machines
-align doctor                  show what this machine can do
+align doctor [RECIPE]         show what this machine can do, or whether it can run a recipe
 
 Each group of commands has a module with a function `add`, which adds the parsers of the commands. Each parser has a
 default `handler`: a function that takes the parsed arguments and returns the exit code. Handlers import modules only
@@ -41,6 +42,7 @@ from typing import Any
 
 from alignment import __version__, logs
 from alignment.cli import (
+    complete_command,
     data_commands,
     doctor,
     evaluation_commands,
@@ -56,6 +58,7 @@ from alignment.cli import (
     rollouts_command,
     sandbox_commands,
     signature_commands,
+    status_command,
     tasks_command,
     ui_command,
 )
@@ -84,11 +87,13 @@ def parser() -> argparse.ArgumentParser:
     for group in (
         init_command,
         recipe_commands,
+        status_command,
         log_command,
         ui_command,
         launch_command,
         evaluation_commands,
         model_commands,
+        complete_command,
         import_command,
         extract_command,
         export_command,

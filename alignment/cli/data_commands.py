@@ -5,6 +5,9 @@ align build BUILDER --settings                         list the settings of a bu
 align build corpus PATH... --out DIR [--set KEY=VALUE] make a dataset
 align build my_builder.py:build --out DIR              make a dataset with a builder of your own
 align show DATASET [-n 5] [--kind notebook]            look at rows
+align show DATASET --row 12                            look at one row
+align show DATASET --where repository=app --where text~TODO
+align show DATASET --removed --where reason=near_duplicate
 """
 
 from __future__ import annotations
@@ -45,6 +48,17 @@ def add(commands: Commands) -> None:
     show = add_command(commands, "show", "Show rows of a dataset, drawn at random.")
     show.add_argument("dataset", type=Path, help="a dataset's folder, or a .jsonl or .parquet file")
     show.add_argument("-n", type=int, default=5, help="how many rows (default: 5)")
+    show.add_argument("--row", type=int, metavar="N", help="only the row with this number, counted from 1")
+    show.add_argument(
+        "--where",
+        action="append",
+        default=[],
+        metavar="CONDITION",
+        help="only rows with COLUMN=VALUE, or with COLUMN~TEXT in the value. May be repeated",
+    )
+    show.add_argument(
+        "--removed", action="store_true", help="show what the builder `corpus` removed, with reasons, instead of the rows"
+    )
     show.add_argument("--kind", help="only rows with this value in the column `kind` or `format`")
     show.add_argument("--language", help="only rows of this language")
     show.add_argument("--seed", type=int, default=0, help="seed of the random choice of rows")
@@ -60,13 +74,18 @@ def _build(arguments: argparse.Namespace) -> int:
 
 
 def _show(arguments: argparse.Namespace) -> int:
-    from data_builders.storage.show import sample_rows, show
+    from data_builders.storage.show import RowFilter, parse_conditions, removed_file, sample_numbered, show
 
-    wanted = {"kind": arguments.kind, "language": arguments.language}
-    wanted = {name: value for name, value in wanted.items() if value is not None}
-    rows = sample_rows(arguments.dataset, arguments.n, arguments.seed, wanted)
+    conditions = parse_conditions(arguments.where)
+    named = {"kind": arguments.kind, "language": arguments.language}
+    named = {name: value for name, value in named.items() if value is not None}
+    wanted = RowFilter({**conditions.values, **named}, conditions.contains, arguments.row)
+    dataset = removed_file(arguments.dataset) if arguments.removed else arguments.dataset
+    rows = sample_numbered(dataset, arguments.n, arguments.seed, wanted)
     if arguments.json:
-        print(json.dumps(rows, indent=2, ensure_ascii=False, default=str))
+        numbered = [{"row_number": number, **row} for number, row in rows]
+        print(json.dumps(numbered, indent=2, ensure_ascii=False, default=str))
     else:
-        print(show(rows, arguments.characters), end="")
+        numbers = [number for number, _ in rows]
+        print(show([row for _, row in rows], arguments.characters, numbers), end="")
     return 0

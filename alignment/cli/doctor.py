@@ -1,8 +1,13 @@
-"""`align doctor`: show which features work on this machine, and which packages to install for the other features."""
+"""`align doctor`: show which features work on this machine, and which packages to install for the other features.
+
+align doctor                what this machine can do
+align doctor recipe.yaml    whether this machine can run a recipe, and what to install or change if not
+"""
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import importlib.metadata
 import json
 import os
@@ -12,7 +17,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from alignment.cli.shared_options import add_command, add_json
+from alignment.cli.shared_options import add_command, add_json, add_recipe
 
 if TYPE_CHECKING:
     from alignment.cli.shared_options import Commands
@@ -28,13 +33,18 @@ OPTIONAL = {
 
 def add(commands: Commands) -> None:
     """Add the parser of `align doctor`."""
-    doctor = add_command(commands, "doctor", "Show what this machine can do, and what to install for the rest.")
+    doctor = add_command(
+        commands, "doctor", "Show what this machine can do, or whether it can run a recipe, and what to install for the rest."
+    )
+    add_recipe(doctor, optional=True)
     add_json(doctor)
     doctor.set_defaults(handler=_doctor)
 
 
 def _doctor(arguments: argparse.Namespace) -> int:
     """Print what `examine` found out. Return the exit code: 0 if the sandbox can run Python programs, else 1."""
+    if arguments.recipe is not None:
+        return _examine_recipe(arguments)
     findings = examine()
     print(json.dumps(findings, indent=2) if arguments.json else "\n".join(describe(findings)))
     python = next((item for item in findings["languages"] if item["language"] == "python"), None)
@@ -45,6 +55,25 @@ def _doctor(arguments: argparse.Namespace) -> int:
         )
         return 1
     return 0
+
+
+def _examine_recipe(arguments: argparse.Namespace) -> int:
+    """Print what the recipe needs. Return the exit code: 0 if this machine has it all, else 1."""
+    from alignment.planning.readiness import requirements
+    from alignment.recipe import load
+
+    needs = requirements(load(arguments.recipe, arguments.overrides))
+    runs = all(need.state != "missing" for need in needs)
+    if arguments.json:
+        document = {"recipe": str(arguments.recipe), "runs": runs, "needs": [dataclasses.asdict(need) for need in needs]}
+        print(json.dumps(document, indent=2))
+    else:
+        for need in needs:
+            print(f"{need.state:7}  {need.what}: {need.detail}")
+        missing = sum(need.state == "missing" for need in needs)
+        verdict = "can run here" if runs else f"can't run here: {missing} missing"
+        print(f"\n{arguments.recipe} {verdict}. `align check` checks rows and settings")
+    return 0 if runs else 1
 
 
 def examine() -> dict[str, Any]:

@@ -14,15 +14,13 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from alignment.cli.model_argument import MODEL_HELP, model_path
 from alignment.cli.shared_options import add_command
 
 if TYPE_CHECKING:
     from alignment.cli.shared_options import Commands
     from alignment.evaluation.engines.protocol import Engine
 
-MODEL_HELP = (
-    "a model folder, a name on the hub, or RECIPE.yaml:STAGE for the model of a stage (`base` for the recipe's model)"
-)
 RESULTS = "figures.json"
 """Name of the file that shows that a folder is a result folder of `align evaluate`."""
 
@@ -56,7 +54,7 @@ def _add_generation(command: argparse.ArgumentParser) -> None:
 def _chat(arguments: argparse.Namespace) -> int:
     from alignment.evaluation.engines.selection import open_engine
 
-    engine = open_engine(_model_path(arguments.model))
+    engine = open_engine(model_path(arguments.model))
     messages: list[dict[str, str]] = _opening(arguments)
     for question in arguments.prompt or _typed_questions():
         messages.append({"role": "user", "content": question})
@@ -116,42 +114,8 @@ def _compare(arguments: argparse.Namespace) -> int:
 
     dialogues = [[*_opening(arguments), {"role": "user", "content": question}] for question in arguments.prompt]
     answers = [
-        _answers(open_engine(_model_path(model)), dialogues, arguments) for model in (arguments.before, arguments.after)
+        _answers(open_engine(model_path(model)), dialogues, arguments) for model in (arguments.before, arguments.after)
     ]
     for question, before, after in zip(arguments.prompt, *answers, strict=True):
         print(f"# {question}\n\n## {arguments.before}\n\n{before}\n\n## {arguments.after}\n\n{after}\n")
     return 0
-
-
-def _model_path(text: str) -> str:
-    """Convert the text by which the user names a model into a folder or a name on the Hugging Face hub.
-
-    Raises:
-        ValueError: there is no stage with this name, or its model does not exist yet.
-    """
-    recipe_file, colon, stage = text.rpartition(":")
-    if not colon or not recipe_file.endswith((".yaml", ".yml")):
-        if text.endswith((".yaml", ".yml")):
-            raise ValueError(f"{text} is a recipe: name a stage of it too, for example {text}:sft, or {text}:base")
-        return text
-    from alignment.chain.plan import plan
-    from alignment.models.stored_config import is_gguf
-    from alignment.recipe import load
-    from alignment.recipe.schema import makes_model
-    from alignment.wording import did_you_mean
-
-    recipe = load(Path(recipe_file), [])
-    if stage == "base":
-        path = recipe.model.path
-        if path is None or is_gguf(path):
-            raise ValueError(f"the base model of {recipe_file} is not a folder: write it as one with align import")
-        return str(path.path()) if path.exists() else str(path)
-    names = [item.name for item in recipe.stages if makes_model(item)]
-    if stage not in names:
-        raise ValueError(
-            f"{recipe_file} has no stage {stage!r} that makes a model: {', '.join(names)}.{did_you_mean(stage, names)}"
-        )
-    step = next(step for step in plan(recipe) if step.name == stage)
-    if step.artifact() is None:
-        raise ValueError(f"stage {stage!r} is not done with these settings: align run {recipe_file} --until {stage}")
-    return str(step.folder / "model")

@@ -1,4 +1,4 @@
-"""The commands for recipes: `align run`, `check`, `plan`, `status`, `report` and `schema`."""
+"""The commands for recipes: `align run`, `check`, `plan`, `report` and `schema`."""
 
 from __future__ import annotations
 
@@ -59,10 +59,6 @@ def add(commands: Commands) -> None:
         "--price", type=float, metavar="PRICE", help="price of one device for one hour, for the cost of each step"
     )
     plan.set_defaults(handler=_plan)
-    status = add_command(commands, "status", "Show which steps of a recipe are done, and the ladder so far.")
-    add_recipe(status)
-    add_json(status)
-    status.set_defaults(handler=_status)
     report = add_command(commands, "report", "Write the report of a recipe again, from its artifacts.")
     add_recipe(report)
     report.set_defaults(handler=_report)
@@ -178,7 +174,7 @@ def _check_with(arguments: argparse.Namespace, trial: ConfigTrial | None) -> int
     return 0
 
 
-def _step_rows(steps: Sequence[Step]) -> list[dict[str, Any]]:
+def step_rows(steps: Sequence[Step]) -> list[dict[str, Any]]:
     """Return, for each step, the values that `--json` prints."""
     artifacts = [step.artifact() for step in steps]
     return [
@@ -201,7 +197,7 @@ def _plan(arguments: argparse.Namespace) -> int:
     from alignment.planning import presentation
 
     recipe = _load(arguments)
-    rows = _step_rows(plan(recipe))
+    rows = step_rows(plan(recipe))
     rental = _rental(arguments.hardware) if arguments.hardware is not None else None
     if arguments.time:
         _measure_speed(recipe, rental)
@@ -261,26 +257,6 @@ def _measure_speed(recipe: Recipe, rental: Rental | None) -> None:
         from alignment.stages import speed_probe
 
         speed_probe.measure(shape, missing, device, decode=decode)
-
-
-def _status(arguments: argparse.Namespace) -> int:
-    from alignment.chain import ladder
-    from alignment.chain.plan import plan
-
-    recipe = _load(arguments)
-    steps = plan(recipe)
-    rows = _step_rows(steps)
-    if arguments.json:
-        document = {"name": recipe.name, "folder": str(recipe.folder), "steps": rows, "ladder": ladder.rungs(steps)}
-        print(json.dumps(document, indent=2))
-        return 0
-    for row in rows:
-        seconds = f"{row['seconds']:.0f} s" if row["seconds"] is not None else ""
-        memory = f"{row['peak_memory_mb'] / 1000:.1f} GB" if row["peak_memory_mb"] is not None else ""
-        print(f"{row['state']:6}  {row['step']:28} {seconds:>8} {memory:>9}".rstrip())
-    table = ladder.table([step for step in steps if step.rung])
-    print("\n".join(["", *table]) if table else "\nno evaluation is done yet")
-    return 0
 
 
 def _report(arguments: argparse.Namespace) -> int:

@@ -34,6 +34,9 @@ class _Recipe(argparse.Action):
     ) -> None:
         from alignment.installation import is_checkout, shipped
 
+        if values is None:  # an optional recipe that is not given
+            setattr(namespace, self.dest, None)
+            return
         path = Path(values)
         if not path.exists() and (shipped() / path).is_file():
             path = shipped() / path
@@ -42,10 +45,15 @@ class _Recipe(argparse.Action):
         setattr(namespace, self.dest, path)
 
 
-def add_recipe(command: argparse.ArgumentParser) -> None:
-    """Add the argument RECIPE and the option `--set` to a command that reads a recipe."""
+def add_recipe(command: argparse.ArgumentParser, *, optional: bool = False) -> None:
+    """Add the argument RECIPE and the option `--set` to a command that reads a recipe.
+
+    Args:
+        command: the command.
+        optional: whether the command also works without a recipe. `recipe` is then None.
+    """
     command.add_argument(
-        "recipe", action=_Recipe, help="a recipe file, for example recipes/quickstart.yaml. Shipped recipes are found from any "
+        "recipe", action=_Recipe, nargs="?" if optional else None, help="a recipe file, for example recipes/quickstart.yaml. Shipped recipes are found from any "
         "folder"
     )  # fmt: skip
     add_set(
