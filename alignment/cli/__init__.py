@@ -24,6 +24,7 @@ align rollouts RUN            show the completions of GRPO stages with their rew
 align lineage RUN             show of what artifacts were made, or find those that contain a repository
 align sign, align verify      sign the files of an export with a key, and verify the signature
 align sandbox serve           grade programs for other machines
+align track upload RUN        upload offline runs to Weights & Biases
 align doctor [RECIPE]         show what this machine can do, or whether it can run a recipe
 
 Each group of commands has a module with a function `add`, which adds the parsers of the commands. Each parser has a
@@ -60,6 +61,7 @@ from alignment.cli import (
     signature_commands,
     status_command,
     tasks_command,
+    track_command,
     ui_command,
 )
 
@@ -102,6 +104,7 @@ def parser() -> argparse.ArgumentParser:
         rollouts_command,
         lineage_command,
         signature_commands,
+        track_command,
         sandbox_commands,
         doctor,
     ):

@@ -57,7 +57,9 @@ def add(commands: Commands) -> None:
         help="only rows with COLUMN=VALUE, or with COLUMN~TEXT in the value. May be repeated",
     )
     show.add_argument(
-        "--removed", action="store_true", help="show what the builder `corpus` removed, with reasons, instead of the rows"
+        "--removed",
+        action="store_true",
+        help="show what the builder `corpus` removed, with reasons, instead of the rows",
     )
     show.add_argument("--kind", help="only rows with this value in the column `kind` or `format`")
     show.add_argument("--language", help="only rows of this language")

@@ -34,7 +34,9 @@ OPTIONAL = {
 def add(commands: Commands) -> None:
     """Add the parser of `align doctor`."""
     doctor = add_command(
-        commands, "doctor", "Show what this machine can do, or whether it can run a recipe, and what to install for the rest."
+        commands,
+        "doctor",
+        "Show what this machine can do, or whether it can run a recipe, and what to install for the rest.",
     )
     add_recipe(doctor, optional=True)
     add_json(doctor)
@@ -65,7 +67,11 @@ def _examine_recipe(arguments: argparse.Namespace) -> int:
     needs = requirements(load(arguments.recipe, arguments.overrides))
     runs = all(need.state != "missing" for need in needs)
     if arguments.json:
-        document = {"recipe": str(arguments.recipe), "runs": runs, "needs": [dataclasses.asdict(need) for need in needs]}
+        document = {
+            "recipe": str(arguments.recipe),
+            "runs": runs,
+            "needs": [dataclasses.asdict(need) for need in needs],
+        }
         print(json.dumps(document, indent=2))
     else:
         for need in needs:

@@ -28,7 +28,9 @@ LABELS = {"waiting": "to do"}
 def add(commands: Commands) -> None:
     """Add the parser."""
     status = add_command(
-        commands, "status", "Show which steps of a recipe or of a results folder are done or running, and the ladder so far."
+        commands,
+        "status",
+        "Show which steps of a recipe or of a results folder are done or running, and the ladder so far.",
     )
     add_recipe(status)
     add_json(status)
@@ -41,7 +43,9 @@ def _status(arguments: argparse.Namespace) -> int:
 
     if arguments.recipe.is_dir():
         if not is_run(arguments.recipe):
-            raise ValueError(f"{arguments.recipe} holds no results of a recipe: name a recipe, or a folder such as runs/NAME")
+            raise ValueError(
+                f"{arguments.recipe} holds no results of a recipe: name a recipe, or a folder such as runs/NAME"
+            )
         if arguments.overrides:
             raise ValueError("--set changes a recipe, and this is a folder of results: leave it out")
         run = read_run(arguments.recipe)

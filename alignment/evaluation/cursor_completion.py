@@ -44,7 +44,9 @@ def prompt_at(text: str, line: int, column: int | None) -> FimPrompt:
         raise ValueError(f"there is no line {line}: the file has {len(lines)}")
     length = len(lines[line - 1].removesuffix("\r"))
     if column is not None and not 1 <= column <= length + 1:
-        raise ValueError(f"line {line} has no column {column}: it has {length} characters, so the last column is {length + 1}")
+        raise ValueError(
+            f"line {line} has no column {column}: it has {length} characters, so the last column is {length + 1}"
+        )
     offset = sum(len(earlier) + 1 for earlier in lines[: line - 1]) + (length if column is None else column - 1)
     return FimPrompt(text[:offset], text[offset:])
 
@@ -63,7 +65,9 @@ def complete(engine: Engine, prompt: FimPrompt, language: str, max_new_tokens: i
     """
     budget = engine.max_length - max_new_tokens
     if budget < 1:
-        raise ValueError(f"{max_new_tokens} new tokens do not fit into the model's {engine.max_length} positions: ask for fewer")
+        raise ValueError(
+            f"{max_new_tokens} new tokens do not fit into the model's {engine.max_length} positions: ask for fewer"
+        )
     shown, ids = _shortened(engine, prompt, budget)
     stop = formats.stop_token_ids(engine.tokenizer, formats.FIM_STOP_TOKENS)
     job = GenerationJob("cursor", ids, max_new_tokens, stop_ids=tuple(stop))

@@ -55,10 +55,14 @@ def _devices(recipe: Recipe) -> Iterator[Requirement]:
     if layout.device == "cpu":
         yield Requirement("devices", "ok", f"{layout.devices} processes on the CPU")
     elif recipe.launch is None:
-        yield Requirement("launch file", "missing", "set `launch:` to a file in accelerate_configs/, such as cpu.yaml or gpu.yaml")
+        yield Requirement(
+            "launch file", "missing", "set `launch:` to a file in accelerate_configs/, such as cpu.yaml or gpu.yaml"
+        )
     elif present < needed:
         what = f"{recipe.launch} starts {needed} processes, one per GPU"
-        remedy = "set `launch:` to a file for this machine, for example accelerate_configs/cpu.yaml; or use `align launch`"
+        remedy = (
+            "set `launch:` to a file for this machine, for example accelerate_configs/cpu.yaml; or use `align launch`"
+        )
         yield Requirement("devices", "missing", f"{what}, and this machine has {present or 'none'}: {remedy}")
     else:
         yield Requirement("devices", "ok", f"{needed} of {present} GPUs")
@@ -73,7 +77,9 @@ def _memory_and_disk(recipe: Recipe) -> Iterator[Requirement]:
             yield Requirement(f"memory of {stage['stage']}", "missing", f"{size}, which does not fit: {remedy}")
         else:
             state: Literal["ok", "note"] = "ok" if stage["fits"] else "note"
-            yield Requirement(f"memory of {stage['stage']}", state, size if stage["fits"] else f"{size}, if a device has that")
+            yield Requirement(
+                f"memory of {stage['stage']}", state, size if stage["fits"] else f"{size}, if a device has that"
+            )
     if "disk" in needs:
         space = needs["disk"]
         text = f"{space['total'] / GIB:.1f} GiB at most, {space['free'] / GIB:.1f} GiB free"
@@ -98,7 +104,9 @@ def _packages(recipe: Recipe) -> Iterator[Requirement]:
         yield Requirement(f"package {package}", "ok" if installed else "missing", detail)
     for engine in missing_engines(recipe):
         command = f"python -m alignment.export.engine_environment {engine}"
-        yield Requirement(f"engine {engine}", "note", f"the run installs it, which needs a package index; now: {command}")
+        yield Requirement(
+            f"engine {engine}", "note", f"the run installs it, which needs a package index; now: {command}"
+        )
 
 
 def _model(recipe: Recipe) -> Iterator[Requirement]:
@@ -116,7 +124,9 @@ def _model(recipe: Recipe) -> Iterator[Requirement]:
             yield Requirement("base model", "ok", f"{reference} is in the cache of the Hugging Face hub")
         elif offline:
             remedy = "download it elsewhere and set `model.path` to the folder, or unset HF_HUB_OFFLINE"
-            yield Requirement("base model", "missing", f"{reference} is not in the cache, and HF_HUB_OFFLINE is set: {remedy}")
+            yield Requirement(
+                "base model", "missing", f"{reference} is not in the cache, and HF_HUB_OFFLINE is set: {remedy}"
+            )
         else:
             yield Requirement("base model", "note", f"{reference} is downloaded from the Hugging Face hub")
 

@@ -191,7 +191,7 @@ class Tracking(Settings):
     a server on another machine. Trackers get metrics and settings, and no rows or completions."""
 
     wandb: Literal["offline", "online", "disabled"] = "offline"
-    """`offline` writes runs to the artifacts, from where `wandb sync runs/NAME/*/wandb/offline-run-*` can upload them.
+    """`offline` writes runs to the artifacts, from where `align track upload runs/NAME` can upload them.
     Each start of a stage is then a separate run. `online` uploads during training, and a resumed stage continues its
     run."""
     project: Annotated[str, Field(pattern=r"^[^/\\#?%:\s]{1,128}$")] = "code-alignment"

@@ -1,10 +1,10 @@
 """Logs to Weights & Biases, with one group per chain and one run per stage. A resumed stage continues its run.
 
-By default wandb is offline: its files stay in the artifact until the user uploads them, with `wandb sync
-runs/NAME/*/wandb/offline-run-*`. An offline run can't be continued: each time a stage starts, wandb writes to a new
-folder, and when two folders with the same run id are uploaded, the second replaces the first (wandb/wandb#3841, #5865).
-If a stage starts again, its metrics therefore go to a separate run of the same group, with a number at the end of id
-and name.
+By default wandb is offline: its files stay in the artifact until the user uploads them with `align track upload`. An
+offline run can't be continued: each time a stage starts, wandb writes to a new folder, and when two folders with the same
+run id are uploaded by `wandb sync`, the second replaces the first (wandb/wandb#3841, #5865). If a stage starts again, its
+metrics therefore go to a separate run of the same group, with a number at the end of id and name. `wandb_upload` joins
+these runs.
 """
 
 from __future__ import annotations
@@ -59,7 +59,15 @@ def log_to_wandb(request: StageRequest, figures: Sequence[Mapping[str, Any]]) ->
     os.environ.update(variables)
     import wandb
 
-    # wandb reads the environment once per process.
-    identifier, name = variables["WANDB_RUN_ID"], variables["WANDB_NAME"]
-    with wandb.init(config={"stage": request.name}, id=identifier, name=name) as run:
+    # wandb reads the environment once per process: a process that logged before has the values of then.
+    with wandb.init(
+        config={"stage": request.name},
+        id=variables["WANDB_RUN_ID"],
+        name=variables["WANDB_NAME"],
+        group=request.recipe,
+        project=request.tracking.project,
+        entity=request.tracking.entity,
+        dir=str(request.out),
+        mode=request.tracking.wandb,
+    ) as run:
         run.log({f"{figure['benchmark']}/{figure['metric']}": figure["value"] for figure in figures})

@@ -41,7 +41,9 @@ def parse_conditions(conditions: Iterable[str]) -> RowFilter:
     for condition in conditions:
         match = re.fullmatch(r"(\w[\w.-]*)([=~])(.+)", condition, re.DOTALL)
         if match is None:
-            raise ValueError(f"{condition!r} is no condition: write COLUMN=VALUE, or COLUMN~TEXT for values with this text")
+            raise ValueError(
+                f"{condition!r} is no condition: write COLUMN=VALUE, or COLUMN~TEXT for values with this text"
+            )
         (values if match[2] == "=" else contains)[match[1]] = match[3]
     return RowFilter(values, contains)
 
@@ -99,7 +101,9 @@ def _matches(row: Mapping[str, Any], wanted: RowFilter, other_values: set[str]) 
     If a value differs, the value of the row is added to the set `other_values`, for an error message.
     """
     for name, value in wanted.values.items():
-        values = {str(row[key]) for key in ((name, "format") if name == "kind" else (name,)) if row.get(key) is not None}
+        values = {
+            str(row[key]) for key in ((name, "format") if name == "kind" else (name,)) if row.get(key) is not None
+        }
         if value not in values:
             other_values.update(values)
             return False
@@ -108,7 +112,9 @@ def _matches(row: Mapping[str, Any], wanted: RowFilter, other_values: set[str]) 
 
 def _text(value: Any) -> str:
     """Return a value of a column as text in which a user can search. Messages and other nested values become JSON."""
-    return value if isinstance(value, str) else "" if value is None else json.dumps(value, ensure_ascii=False, default=str)
+    return (
+        value if isinstance(value, str) else "" if value is None else json.dumps(value, ensure_ascii=False, default=str)
+    )
 
 
 REMOVED = "removed.jsonl"
@@ -130,9 +136,7 @@ def removed_file(dataset: Path) -> Path:
     return file
 
 
-def show(
-    rows: Sequence[Mapping[str, Any]], max_characters: int = 2000, numbers: Sequence[int] | None = None
-) -> str:
+def show(rows: Sequence[Mapping[str, Any]], max_characters: int = 2000, numbers: Sequence[int] | None = None) -> str:
     """Format rows as text. Values longer than `max_characters` are shortened in the middle.
 
     Args:

@@ -11,9 +11,14 @@ from alignment.cli import main
 def dataset(tmp_path):
     folder = tmp_path / "corpus"
     (folder / "data").mkdir(parents=True)
-    rows = [{"text": f"line {n}\nTODO {n}" if n % 2 else f"line {n}", "repository": "app" if n < 6 else "shop"} for n in range(1, 11)]
+    rows = [
+        {"text": f"line {n}\nTODO {n}" if n % 2 else f"line {n}", "repository": "app" if n < 6 else "shop"}
+        for n in range(1, 11)
+    ]
     (folder / "data" / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    removed = [{"repository": "app", "path": f"{n}.py", "reason": "binary" if n else "near_duplicate"} for n in range(3)]
+    removed = [
+        {"repository": "app", "path": f"{n}.py", "reason": "binary" if n else "near_duplicate"} for n in range(3)
+    ]
     (folder / "removed.jsonl").write_text("".join(json.dumps(row) + "\n" for row in removed))
     return folder
 

@@ -54,7 +54,12 @@ def test_a_place_outside_of_the_file_is_an_error(line, column, message):
 
 
 def test_prompt_and_cut_are_those_of_the_benchmark_editor(tmp_path, tiny_tokenizer):
-    row = {"id": "a", "prefix": "def total(order):\n", "middle": "    return sum(order.lines)\n", "suffix": "\n\ndef empty():\n    pass\n"}
+    row = {
+        "id": "a",
+        "prefix": "def total(order):\n",
+        "middle": "    return sum(order.lines)\n",
+        "suffix": "\n\ndef empty():\n    pass\n",
+    }
     (tmp_path / "rows.jsonl").write_text(json.dumps(row) + "\n")
     benchmark = editor(BenchmarkRequest(benchmark="editor", data=str(tmp_path / "rows.jsonl")))
     problem = benchmark.problems[-1]
@@ -63,7 +68,9 @@ def test_prompt_and_cut_are_those_of_the_benchmark_editor(tmp_path, tiny_tokeniz
     completion = complete(engine, prompt, "python", 16)
     assert engine.jobs[0].ids == problem.prompt.encode(tiny_tokenizer)
     assert completion.text == benchmark.assemble(problem, engine.text) == "order.lines)\n"
-    assert {tiny_tokenizer.convert_tokens_to_ids(token) for token in benchmark.stop_tokens} == set(engine.jobs[0].stop_ids)
+    assert {tiny_tokenizer.convert_tokens_to_ids(token) for token in benchmark.stop_tokens} == set(
+        engine.jobs[0].stop_ids
+    )
 
 
 @pytest.mark.parametrize("cursor", [3, 200, 397])

@@ -84,14 +84,20 @@ def test_the_doctor_says_what_a_recipe_for_gpus_lacks_on_a_machine_without_one(w
 def test_the_doctor_names_the_package_to_install(write, small, monkeypatch):
     real = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *more: None if name == "vllm" else real(name, *more))
-    recipe = load(write(recipe=small.replace("num_generations: 4, max_steps: 3", "num_generations: 4, max_steps: 3, use_vllm: true")))
+    recipe = load(
+        write(
+            recipe=small.replace("num_generations: 4, max_steps: 3", "num_generations: 4, max_steps: 3, use_vllm: true")
+        )
+    )
     need = needs(recipe)["package vllm"]
     assert need.state == "missing" and "pip install 'code-alignment[vllm]'" in need.detail
 
 
 def test_the_doctor_finds_a_grading_service_that_does_not_answer(write, small, monkeypatch):
     monkeypatch.setattr(readiness, "_SERVICE_PATIENCE", 0.1)
-    need = needs(load(write(recipe=small.replace("sandbox: {", "sandbox: {address: 'http://127.0.0.1:9', "))))["grading service"]
+    need = needs(load(write(recipe=small.replace("sandbox: {", "sandbox: {address: 'http://127.0.0.1:9', "))))[
+        "grading service"
+    ]
     assert need.state == "missing" and "does not answer" in need.detail
 
 
@@ -108,5 +114,9 @@ def test_the_exit_code_says_whether_the_recipe_can_run(recipe_file, monkeypatch,
     ok.append(readiness.Requirement("git", "missing", "install git"))
     assert main(["doctor", "--json", recipe_file]) == 1
     document = json.loads(capsys.readouterr().out)
-    assert document["runs"] is False and document["needs"][1] == {"what": "git", "state": "missing", "detail": "install git"}
+    assert document["runs"] is False and document["needs"][1] == {
+        "what": "git",
+        "state": "missing",
+        "detail": "install git",
+    }
     assert main(["doctor", "none.yaml"]) == 1
