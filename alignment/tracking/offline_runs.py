@@ -13,7 +13,7 @@ import re
 import struct
 import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +119,35 @@ def _update(config: dict[str, Any], items: Any) -> None:
         key = item.key or ".".join(item.nested_key)
         if key != "_wandb":
             config[key] = json.loads(item.value_json)
+
+
+def fill(run: JoinedRun, metrics: Path) -> JoinedRun:
+    """Add the steps that a killed process had not yet written to its `.wandb` file, from the stage's `metrics.jsonl`.
+
+    The names of metrics become those that transformers gives them in W&B. Without optimizer steps nothing is added.
+    """
+    known = {row[STEP] for row in run.rows if STEP in row}
+    if not known or not metrics.is_file():
+        return run
+    added: list[Row] = []
+    for line in metrics.read_text(encoding="utf-8").splitlines():
+        try:
+            log = json.loads(line)
+        except ValueError:  # the last line of a killed process
+            continue
+        if isinstance(log, dict) and log.get("step", -1) not in known and "step" in log:
+            added.append({STEP: log["step"], **{_wandb_name(key): log[key] for key in log if key not in _NOT_LOGGED}})
+    ordered = sorted(enumerate([*run.rows, *added]), key=lambda item: (item[1].get(STEP, -1), item[0]))
+    return replace(run, rows=[row for _, row in ordered])
+
+
+_NOT_LOGGED = ("step", "max_steps", "seconds")
+"""Keys of `metrics.jsonl` that transformers does not log."""
+
+
+def _wandb_name(key: str) -> str:
+    prefix = next((prefix for prefix in ("eval_", "test_") if key.startswith(prefix)), "")
+    return f"{prefix[:-1]}/{key[len(prefix) :]}" if prefix else f"train/{key}"
 
 
 def offline_runs(stage: Path) -> list[OfflineRun]:

@@ -21,7 +21,7 @@ from alignment.files import write_json
 from alignment.fingerprints import fingerprint
 from alignment.provenance.base_model import base_digest, base_name
 from alignment.provenance.lineage import StageArtifact
-from alignment.tracking.offline_runs import STEP, JoinedRun, join, offline_runs
+from alignment.tracking.offline_runs import STEP, JoinedRun, fill, join, offline_runs
 
 MARKER = "uploaded.json"
 """Name of the file in `wandb/` that records what was uploaded."""
@@ -65,7 +65,8 @@ def upload_stage(artifact: StageArtifact, options: UploadOptions, tables: Tables
     runs = offline_runs(artifact.folder)
     if not runs:
         return None
-    joined, marker = join(runs), artifact.folder / "wandb" / MARKER
+    joined = fill(join(runs), artifact.folder / "metrics.jsonl")
+    marker = artifact.folder / "wandb" / MARKER
     uploaded = _read_marker(marker, joined, options)
     rows = _new_rows(joined, uploaded)
     done = {**uploaded, "tables": sorted({*uploaded.get("tables", []), *tables}), "lineage": bool(artifact.content)}

@@ -9,7 +9,7 @@ import pytest
 
 from alignment.cli import main
 from alignment.files import write_json
-from alignment.tracking.offline_runs import STEP, join, offline_runs, read_offline_run, records
+from alignment.tracking.offline_runs import STEP, fill, join, offline_runs, read_offline_run, records
 
 MAGIC = b":W&B\xe1\xbe\x00"
 
@@ -73,6 +73,16 @@ def test_the_starts_of_a_stage_are_one_run_with_continuous_steps(resumed):
     assert (joined.id, joined.name, joined.group, joined.starts) == ("app-sft", "app/sft", "app", 2)
     assert joined.config == {"lr": 1}
     assert not any(key.startswith("_") and key != "_timestamp" for row in joined.rows for key in row)
+
+
+def test_steps_that_wandb_lost_when_its_process_was_killed_come_from_the_metrics_file(wandb_ready, tmp_path):
+    log_offline(tmp_path, "sft", steps(1, 2))
+    log_offline(tmp_path, "sft", steps(5, 6), 2)
+    lines = [{"step": step, "max_steps": 6, "seconds": 1.0, "loss": -step, "eval_loss": 9.0} for step in range(1, 7)]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"step": 7, "lo')
+    rows = fill(join(offline_runs(tmp_path)), tmp_path / "metrics.jsonl").rows
+    assert [row[STEP] for row in rows] == [1, 2, 3, 4, 5, 6]
+    assert rows[2] == {STEP: 3, "train/loss": -3, "eval/loss": 9.0} and rows[4]["train/loss"] == 5
 
 
 def test_the_command_writes_the_joined_run_and_the_ladder_as_one_run_each(resumed, tmp_path, capsys):
