@@ -22,26 +22,18 @@ from alignment.settings import Positive, Settings
 from data_builders.builder import BuildContext
 from data_builders.cleaning.held_out import HELD_OUT_COLUMN, Bodies
 from data_builders.parsing.languages import detect
-from data_builders.parsing.python_functions import Function, functions
 from data_builders.parsing.syntax_tree import SyntaxTree
 from data_builders.repositories import git
 from data_builders.repositories.sources import Repository, Sources, cloned, read_texts
 from data_builders.storage.dataset import sorted_counts, write_card
-from data_builders.tasks.build_tasks import (
-    FIM_AFTER,
-    FIM_BEFORE,
-    PythonTasks,
-    SuiteSettings,
-    failure_reasons,
-    suite_card,
-    tasks_by_language,
-    write_rows,
-)
-from data_builders.tasks.javascript.javascript_mutants import JsFunction, js_functions
+from data_builders.tasks.build_tasks import failure_reasons, tasks_by_language, write_rows
 from data_builders.tasks.python.python_suite import is_documentation, is_test_file
+from data_builders.tasks.python.python_tasks import FIM_AFTER, FIM_BEFORE
 from data_builders.tasks.python.task_context import window
+from data_builders.tasks.suite_settings import SuiteSettings, suite_card
+from data_builders.tasks.task_language import TASK_LANGUAGES
 from data_builders.tasks.task_rows import without_secrets
-from data_builders.tasks.validation import TaskSettings
+from data_builders.tasks.validation import Maskable, TaskSettings
 
 TEXTS = frozenset({"markdown", "json", "yaml", "restructuredtext", "html", "css", "xml", "csv", "text", ""})
 """Languages that are not code. No benchmark rows are made from their files."""
@@ -192,14 +184,13 @@ def _add_tasks(
     """Add executable tasks of the new functions to `rows`, and their counts to the build report `account`."""
     wanted = {(piece.file, piece.start, piece.end) for piece in new}
 
-    def is_new(function: Function | JsFunction, text: str) -> bool:
+    def is_new(function: Maskable, text: str) -> bool:
         return (function.file, function.start, function.end) in wanted
 
     head = replace(repository, commit=repository.head)
     for name, found in tasks_by_language(head, settings.tests, settings.settings, context, is_new):
         rows.tasks += found.rows("heldout", settings.context_characters)
-        if isinstance(found, PythonTasks):
-            rows.fim_tasks += found.rows("heldout", settings.context_characters, fim=True)
+        rows.fim_tasks += found.rows("heldout", settings.context_characters, fim=True)
         language_report = found.report()
         account["advice"] += language_report.pop("advice")
         account["dropped"] |= language_report.pop("dropped")
@@ -221,10 +212,12 @@ def code_pieces(repository: Repository, now: Mapping[str, str], earlier: Mapping
         language = detect(path, text)
         if is_test_file(path) or is_documentation(path) or language in TEXTS:
             continue
-        if language == "python":
-            pieces += [_function_piece(function) for function in functions(path, text) if function.end > function.start]
-        elif language in ("javascript", "typescript") and (js := js_functions(path, text)):
-            pieces += [NewCode(path, item.line, item.name, language, item.start, item.end) for item in js]
+        functions = [item for known in TASK_LANGUAGES for item in known.functions(path, text)]
+        if functions or language == "python":
+            pieces += [
+                NewCode(path, item.line, item.name, language, item.start, item.end)
+                for item in functions if item.end > item.start
+            ]  # fmt: skip
         else:
             tree = SyntaxTree.parse(text, language)
             bodies = [] if tree is None else list(tree.named_bodies())
@@ -233,10 +226,6 @@ def code_pieces(repository: Repository, now: Mapping[str, str], earlier: Mapping
                 for name, (start, end) in bodies
             ] or list(_added_lines(repository, path, text, language))
     return pieces
-
-
-def _function_piece(function: Function) -> NewCode:
-    return NewCode(function.file, function.line, function.qualname, "python", function.start, function.end)
 
 
 def _added_lines(repository: Repository, path: str, text: str, language: str) -> Iterable[NewCode]:

@@ -126,7 +126,7 @@ def data_of_repositories(request: DraftRequest) -> RecipeData:
             if suite.problem
         ]
         if not item.suites:
-            data.left_out.append(f"tasks from {item.name}: it has no tests for pytest or a JavaScript runner")
+            data.left_out.append(f"tasks from {item.name}: it has no tests for pytest, a JavaScript runner or go test")
     if conversations:
         _add_conversations(data, surveys, with_functions, with_commits, bool(testable))
     else:

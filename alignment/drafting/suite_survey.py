@@ -2,6 +2,7 @@
 
 For Python, the imports of the test files are followed through the repository, and the Python interpreter is asked which
 of the imported packages are installed. For JavaScript, the survey looks for node and for an installed `node_modules`.
+For compiled languages, it looks for the toolchain.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from alignment.grading.projects.project_languages import PROJECT_LANGUAGES
 from alignment.grading.protected_files import is_test_file
 from alignment.sandbox.toolchains import NoToolchain, toolchain
 from data_builders.repositories.sources import Repository
@@ -59,7 +61,23 @@ def survey_suites(repository: Repository, texts: Mapping[str, str]) -> list[Suit
         surveys.append(_survey_python(repository, texts))
     if has_javascript(set(texts)) and any(has_tests(path, text) for path, text in texts.items()):
         surveys.append(_survey_javascript(repository, texts))
+    for language in PROJECT_LANGUAGES.values():
+        sources = {path: text for path, text in texts.items() if language.reads(path)}
+        files = (
+            {name.partition("::")[0] for name in language.tests(sources)} if language.manifest(list(texts)) else set()
+        )
+        if files:
+            surveys.append(_survey_project(language.name, len(files)))
     return surveys
+
+
+def _survey_project(language: str, test_files: int) -> SuiteSurvey:
+    """Return the survey of a compiled language, whose packages are only looked up by the build."""
+    try:
+        toolchain(language)
+    except NoToolchain as error:
+        return SuiteSurvey(language, 0, str(error))
+    return SuiteSurvey(language, test_files)
 
 
 def _is_python_test(path: str, text: str) -> bool:

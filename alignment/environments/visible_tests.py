@@ -7,6 +7,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
+from alignment.grading.task import REPOSITORY_KINDS
+
 T = TypeVar("T")
 
 
@@ -15,8 +17,9 @@ def split_tests(row: Mapping[str, Any], share: float) -> tuple[str, str]:
 
     If a row has a column `visible_tests`, this column has the visible tests, and all of `tests` is hidden. Otherwise
     `tests` is split, and the first tests are visible: `share` of the cases (kinds `calls` and `stdio`), or of the
-    assertions and test functions (`asserts`), at least one and not all. For the kinds `pytest` and `node`, `tests`
-    lists visible and hidden tests. For the kind `repository`, the verdict is that of visible and hidden tests.
+    assertions and test functions (`asserts`), at least one and not all. For the kinds of repositories
+    (`REPOSITORY_KINDS`), `tests` lists visible and hidden tests. For the kind `repository`, the verdict is that of
+    visible and hidden tests.
 
     Args:
         row: a task.
@@ -32,7 +35,7 @@ def split_tests(row: Mapping[str, Any], share: float) -> tuple[str, str]:
         parts = [{**tests, "cases": cases} for cases in _halves(tests["cases"], share)]
     elif kind == "asserts":
         parts = [{**tests, "code": code} for code in _split_code(tests["code"], share)]
-    elif kind in ("pytest", "node") and tests.get("visible") and tests.get("hidden"):
+    elif kind in REPOSITORY_KINDS and tests.get("visible") and tests.get("hidden"):
         parts = [{**tests, "hidden": []}, {**tests, "visible": []}]
     elif kind == "repository" and tests.get("hidden"):
         withheld = [*tests.get("withheld", ()), *tests["hidden"]]

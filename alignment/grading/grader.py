@@ -13,7 +13,9 @@ from typing import Any, cast
 
 from alignment.grading import nodejs, patched_repository, python, repository, stdio
 from alignment.grading.open_suites import OpenSuites
+from alignment.grading.projects import project
 from alignment.grading.task import (
+    REPOSITORY_KINDS,
     AssertTests,
     CallTests,
     GradingTask,
@@ -247,7 +249,7 @@ class Grader:
             return error("invalid_task", f"{type(problem).__name__}: {problem}")
 
     def _verdict(self, task: GradingTask, program: str, limits: Limits) -> Verdict:
-        if task.kind in ("pytest", "node", "repository"):
+        if task.kind in (*REPOSITORY_KINDS, "repository"):
             return self._repository_verdict(task, program, limits)
         if task.kind == "program" and task.tests.get("marker"):
             program = stdio.with_marker(task.language, program)
@@ -279,6 +281,14 @@ class Grader:
         tests = cast(RepositoryTests, task.tests)
         if task.kind == "node":
             return nodejs.grade(self._suites().node_suite(tests["suite"]), tests, program, limits)
+        if task.kind == "project":
+            return project.grade(
+                self._suites().project_suite(tests["suite"], task.language),
+                tests,
+                program,
+                limits,
+                self._cache_folder(),
+            )
         return repository.grade(self._suites().python_suite(tests["suite"]), tests, program, limits)
 
     def _cache_folder(self) -> Path:

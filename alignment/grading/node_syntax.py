@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
-from functools import cache
 from typing import Any
+
+from alignment.grading.source_tree import SourceTree
 
 METHOD = "method_definition"
 DECLARED = ("function_declaration", "generator_function_declaration")
@@ -56,36 +57,13 @@ class JsFunction:
         return {key: value for key, value in asdict(self).items() if key not in ("doc", "line", "parameters")}
 
 
-@cache
-def _parser(language: str) -> Any:
-    try:
-        from tree_sitter_language_pack import get_parser
-    except ImportError:
-        raise ValueError("tasks in JavaScript need grammars: pip install 'code-alignment[syntax]'") from None
-    return get_parser(language)  # type: ignore[arg-type]
-
-
-class Tree:
-    """A parsed source text. Offsets of tree-sitter are in bytes, all other offsets in this package in characters."""
+class Tree(SourceTree):
+    """A parsed source text in JavaScript or TypeScript."""
 
     def __init__(self, text: str, file: str = "") -> None:
         """Parse a text. The suffix of the path `file` determines the language; the default is JavaScript."""
-        self.raw = text.encode("utf-8", "surrogatepass")
-        self.is_ascii = len(self.raw) == len(text)
         language = "tsx" if file.endswith(".tsx") else "typescript" if file.endswith(TYPESCRIPT) else "javascript"
-        self.root = _parser(language).parse(self.raw).root_node
-
-    def character(self, byte: int) -> int:
-        """Convert an offset in bytes to an offset in characters."""
-        return byte if self.is_ascii else len(self.raw[:byte].decode("utf-8", "surrogatepass"))
-
-    def text(self, node: Any) -> str:
-        """Return the source text of a node."""
-        return self.between(node.start_byte, node.end_byte)
-
-    def between(self, first: int, last: int) -> str:
-        """Return the text between two offsets in bytes."""
-        return self.raw[first:last].decode("utf-8", "surrogatepass")
+        super().__init__(text, language)
 
 
 def js_functions(file: str, text: str) -> list[JsFunction]:

@@ -7,11 +7,12 @@ from collections.abc import Callable
 
 from alignment.grading.nodejs import NodeSnapshot, NodeSuite
 from alignment.grading.patched_repository import PatchedSuite
+from alignment.grading.projects.project import ProjectSnapshot, ProjectSuite
 from alignment.grading.repository import Suite, open_snapshot
 
 MOST_OPEN = 2
 """Maximum number of repositories whose launchers one thread keeps open."""
-OpenSuite = Suite | NodeSuite | PatchedSuite
+OpenSuite = Suite | NodeSuite | ProjectSuite | PatchedSuite
 
 
 class OpenSuites:
@@ -38,6 +39,20 @@ class OpenSuites:
         )
         if not isinstance(suite, NodeSuite):
             raise ValueError(f"the snapshot {identifier} is of a Python repository: its tasks need the kind 'pytest'")
+        return suite
+
+    def project_suite(self, identifier: str, language: str) -> ProjectSuite:
+        """Return the open `ProjectSuite` of a repository in a compiled language.
+
+        Raises:
+            ValueError: the snapshot is of another language.
+            NoToolchain: the toolchain is missing, or differs from the one that the snapshot was made with.
+        """
+        suite = self._opened(
+            identifier, lambda: ProjectSuite(ProjectSnapshot.open(open_snapshot(identifier).folder), self.allow_weaker)
+        )
+        if not isinstance(suite, ProjectSuite) or suite.snapshot.data["language"] != language:
+            raise ValueError(f"the snapshot {identifier} is not of a repository in {language}")
         return suite
 
     def patched_suite(self, identifier: str) -> PatchedSuite:

@@ -13,6 +13,7 @@ The format of the object depends on `kind`:
 | `pytest` | Python | `RepositoryTests` | a function's body in a repository, by the repository's tests |
 | `node` | JavaScript, TypeScript | `RepositoryTests` | as `pytest`, with the tests of a JavaScript repository |
 | `repository` | Python | `PatchTests` | a patch of a repository, by the repository's tests |
+| `project` | Go | `RepositoryTests` | as `pytest`, with the tests of a repository in a compiled language |
 """
 
 from __future__ import annotations
@@ -22,11 +23,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Required, TypedDict, cast, get_args
 
+from alignment.grading.projects.project_languages import PROJECT_LANGUAGES
 from alignment.sandbox.toolchains import language_of
 
 TaskRow = Mapping[str, object]
 """An unchecked row of a dataset. `read_task` checks the row."""
-TaskKind = Literal["calls", "asserts", "stdio", "program", "pytest", "node", "repository"]
+TaskKind = Literal["calls", "asserts", "stdio", "program", "pytest", "node", "project", "repository"]
+REPOSITORY_KINDS = ("pytest", "node", "project")
+"""Kinds of tasks in which the body of one function is written, and the tests are those of its repository
+(`RepositoryTests`)."""
 PYTHON_ONLY = ("calls", "asserts", "pytest", "repository")
 NODE_LANGUAGES = ("javascript", "typescript")
 
@@ -116,14 +121,15 @@ class ProgramTests(TypedDict, total=False):
 
 
 class RepositoryTests(TypedDict, total=False):
-    """Tests of kinds `pytest` and `node`: a function of a repository is graded by the repository's tests."""
+    """Tests of kinds `pytest`, `node` and `project`: a function of a repository is graded by the repository's tests."""
 
     suite: Required[str]
     """Identifier of the repository's snapshot."""
     tier: Literal["A", "B"]
-    """A: tests and program run in two processes. B: both run in one process, so a program can forge the verdict."""
+    """A: tests and program run in two processes or, for kind `project`, the language confines the program. B: tests and
+    program run in one process, so a program can forge the verdict."""
     target: Required[dict[str, Any]]
-    """Fields that locate the function: the result of `Function.target()` or `JsFunction.target()`."""
+    """Fields that locate the function: the result of the method `target` of a function."""
     visible: Required[list[str]]
     """Identifiers of the tests that the prompt shows."""
     hidden: Required[list[str]]
@@ -138,6 +144,8 @@ class RepositoryTests(TypedDict, total=False):
     most_messages: int | None
     """For tier A: maximum number of messages that one test may send to the program's process. A test that sends more
     is ended."""
+    variants: list[str]
+    """For kind `project`, during validation: programs that are all graded on this task. They are compiled together."""
 
 
 class PatchTests(TypedDict, total=False):
@@ -206,7 +214,7 @@ def tier_of(row: TaskRow) -> str:
     """
     if row.get("forgeable") is True or row.get("kind") in ("program", "repository"):
         return "B"
-    if row.get("kind") not in ("pytest", "node"):
+    if row.get("kind") not in REPOSITORY_KINDS:
         return "A"
     tests = json.loads(row["tests"]) if isinstance(row["tests"], str) else row["tests"]
     return "B" if isinstance(tests, dict) and tests.get("tier", "A") != "A" else "A"
@@ -217,6 +225,8 @@ def _check(kind: TaskKind, tests: Mapping[str, Any], language: str) -> None:
         raise ValueError(f"kind {kind!r} is for python, not for {language!r}: use 'stdio'")
     if kind == "node" and language not in NODE_LANGUAGES:
         raise ValueError(f"kind 'node' is for javascript and typescript, not for {language!r}")
+    if kind == "project" and language not in PROJECT_LANGUAGES:
+        raise ValueError(f"kind 'project' is for {', '.join(PROJECT_LANGUAGES)}, not for {language!r}")
     if kind == "asserts" and not str(tests.get("code", "")).strip():
         raise ValueError("the task has no tests")
     if kind in ("stdio", "calls") and not tests.get("cases"):

@@ -12,7 +12,7 @@ import json
 import os
 import tempfile
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from alignment.cache import cache_root
@@ -24,6 +24,8 @@ from alignment.sandbox.toolchains import JAVATUPLES, NoToolchain, Toolchain, fil
 CACHE_BYTES = 4 << 30
 MAX_HEADER = 1 << 20
 """Largest number of bytes of the list of compiled files."""
+PROJECT_MESSAGES = 1 << 15
+"""Largest number of characters that are kept of the messages of a project's build."""
 FINAL = (0, 1, 2)
 """Exit codes with which a compiler accepts or rejects a source. Results with other exit codes are not cached."""
 
@@ -38,6 +40,8 @@ class Compiled:
     """Name of the source file."""
     problem: str = ""
     """The compiler's messages."""
+    cpu_seconds: float = field(default=0.0, compare=False)
+    """CPU time of the compiler, 0 if the result was in the cache."""
     reason: str = ""
     """``compile``, or the name of the limit at which the compiler was killed. Empty if the program compiles."""
 
@@ -91,23 +95,49 @@ def prepare(
     command = [*tools.command(tools.language.compile, file), *flags]
     extra, headers = _precompiled(slot, tools, source, flags, cache)
     digest = hashlib.sha256(json.dumps([command, tools.identity]).encode() + source).hexdigest()
+    program = compile_program(tools, [*command, *extra], [(file, source), *headers])
+    return replace(_built(slot, program, digest, cache), file=file)
+
+
+def build(slot: Slot, program: Program, identity: str, file: str, cache: Path | None = None) -> Compiled:
+    """Run a build step of a project, or read the files that it makes from the cache.
+
+    Args:
+        slot: The sandbox in which the step runs.
+        program: A `command` that names the files to collect.
+        identity: Hash of everything on which the result depends besides the content of the files in `program.body`.
+        file: Name of the file with the answer. A failure is only stored if the compiler's messages contain this name:
+            any other failure may be a fault of this machine.
+        cache: Folder of compiled programs. If None, the step runs every time.
+
+    Raises:
+        SandboxError: The step could not be started.
+    """
+    return _built(slot, program, hashlib.sha256(identity.encode() + program.body).hexdigest(), cache, file)
+
+
+def _built(slot: Slot, program: Program, digest: str, cache: Path | None, file: str = "") -> Compiled:
     entry = cache / digest[:2] / digest if cache else None
     cached = _fetch(entry)
     if cached is not None:
-        return replace(cached, file=file)
-    run = compile_run(slot, tools, [*command, *extra], [(file, source), *headers])
-    compiled = _outcome(run)
+        return cached
+    (run,) = slot.run([program])
+    compiled = _outcome(run, PROJECT_MESSAGES if file else 1000)
     # "Killed": a part of the compiler was killed, perhaps because this machine was out of memory.
-    if run.stop is None and run.code in FINAL and b"Killed" not in run.stderr:
+    if (
+        run.stop is None
+        and run.code in FINAL
+        and b"Killed" not in run.stderr
+        and (compiled.files or file in compiled.problem)
+    ):
         _store(entry, compiled)
-    return replace(compiled, file=file)
+    return replace(compiled, cpu_seconds=run.cpu_seconds)
 
 
-def compile_run(slot: Slot, tools: Toolchain, command: list[str], files: list[tuple[str, bytes]]) -> ProgramRun:
-    """Run a compiler in the sandbox. The `reply` of the returned run contains the compiled files.
+def compile_program(tools: Toolchain, command: list[str], files: list[tuple[str, bytes]]) -> Program:
+    """Return the program that runs a compiler. The `reply` of its run contains the compiled files.
 
     Args:
-        slot: The sandbox in which the compiler runs.
         tools: The toolchain of the compiler.
         command: The command line of the compiler.
         files: Name and content of each file that the compiler reads.
@@ -119,20 +149,24 @@ def compile_run(slot: Slot, tools: Toolchain, command: list[str], files: list[tu
     body = b"".join(data for _, data in files)
     seconds = tools.language.compile_seconds
     limits = replace(COMPILE, cpu_seconds=seconds, wall_seconds=seconds)
-    program = Program("command", header, body, limits=limits, address_space=False)
-    return slot.run([program])[0]
+    return Program("command", header, body, limits=limits, address_space=False)
 
 
-def _outcome(run: ProgramRun) -> Compiled:
+def compile_run(slot: Slot, tools: Toolchain, command: list[str], files: list[tuple[str, bytes]]) -> ProgramRun:
+    """Run a compiler in the sandbox, see `compile_program`."""
+    return slot.run([compile_program(tools, command, files)])[0]
+
+
+def _outcome(run: ProgramRun, longest: int = 1000) -> Compiled:
     text = (run.stderr + run.stdout).decode(errors="replace").strip()
     if not run.began:
         raise SandboxError(
             f"the compiler could not be started: {text[:300] or run.reply[:300].decode(errors='replace')}"
         )
     if run.stop is not None:
-        return Compiled(problem=text[:1000] or f"the compiler was killed at its limit ({run.stop})", reason=run.stop)
+        return Compiled(problem=text[:longest] or f"the compiler was killed at its limit ({run.stop})", reason=run.stop)
     if run.code != 0:
-        return Compiled(problem=text[:1000] or f"the compiler ended with exit code {run.code}", reason="compile")
+        return Compiled(problem=text[:longest] or f"the compiler ended with exit code {run.code}", reason="compile")
     return _unpack(run.reply)
 
 

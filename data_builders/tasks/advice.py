@@ -5,11 +5,11 @@ from __future__ import annotations
 import posixpath
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 
-from data_builders.cleaning.secrets import redact
 from data_builders.tasks.python.python_coverage import CoverageMap
 from data_builders.tasks.python.python_suite import PreparedSuite
+from data_builders.tasks.task_rows import redacted_lines
 
 BUILD_HINT = " (a build step may be missing: build or install the repository into the environment that `tests.interpreter` names)"
 REASONS = (
@@ -23,11 +23,6 @@ REASONS = (
 )  # fmt: skip
 """Pairs (outcome of a test in `CoverageMap.outcomes`, explanation). A line of advice consists of the number of tests
 with this outcome and the explanation."""
-
-
-def redacted_lines(lines: Iterable[str]) -> list[str]:
-    """Redact secrets in lines of a build report, because the output of a failing test may contain a password."""
-    return [redact(line).text for line in lines]
 
 
 def advice(prepared: PreparedSuite, coverage: CoverageMap) -> list[str]:

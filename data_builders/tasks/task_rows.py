@@ -63,6 +63,11 @@ def split_names(
     return [name for name in names if name not in hidden], [name for name in names if name in hidden]
 
 
+def redacted_lines(lines: Iterable[str]) -> list[str]:
+    """Redact secrets in lines of a build report, because the output of a failing test may contain a password."""
+    return [redact(line).text for line in lines]
+
+
 CODE_COLUMNS = ("middle", "reference", "reference_body", HELD_OUT_COLUMN)
 CONTEXT_COLUMNS = ("prompt", "prefix", "suffix")
 

@@ -69,6 +69,8 @@ class Maskable(Protocol):
     @property
     def file(self) -> str: ...
     @property
+    def line(self) -> int: ...
+    @property
     def name(self) -> str: ...
     @property
     def start(self) -> int:
@@ -184,7 +186,7 @@ class TaskValidator(Generic[F]):
     suite: str
     """Id of the snapshot of the repository."""
     kind: str
-    """Kind of the task rows, which selects the grader: `pytest` or `node`."""
+    """Kind of the task rows, which selects the grader: `pytest`, `node` or `project`."""
     language: str
     original: Callable[[F], str]
     """Takes a function of the repository and returns its original code, in the form of a model's answer."""
@@ -195,6 +197,9 @@ class TaskValidator(Generic[F]):
     trivial: Callable[[F], list[str]]
     """Function that returns versions of its argument with trivial bodies."""
     limits: Limits
+    variants: Callable[[F], list[str]] | None = None
+    """For kind `project`: function that returns all wrong programs that will be graded, so that the grader compiles them
+    together. Tests and program then run in one process, and each function has only one tier."""
 
     def validate(
         self, candidates: Sequence[Candidate[F]], settings: TaskSettings, workers: int, sandbox: SandboxSettings
@@ -212,8 +217,12 @@ class TaskValidator(Generic[F]):
         waiting = [item for item in candidates if not item.dropped]
         with Grader(workers, self.limits, allow_weaker=sandbox.allow_weaker) as grader:
             for tier in ("A", "B"):
-                self._try_tier([item for item in waiting if tier == "B" or item.function.plain], tier, settings, grader)
-                waiting = [item for item in waiting if not item.tier and item.dropped != TRIVIAL]
+                chosen = [item for item in waiting if tier == "B" or item.function.plain]
+                self._try_tier(chosen, tier, settings, grader)
+                tried = {id(item) for item in chosen} if self.variants is not None else set()
+                waiting = [
+                    item for item in waiting if not item.tier and item.dropped != TRIVIAL and id(item) not in tried
+                ]
 
     def _try_tier(self, items: Sequence[Candidate[F]], tier: str, settings: TaskSettings, grader: Grader) -> None:
         first = self._grade(
@@ -254,7 +263,8 @@ class TaskValidator(Generic[F]):
         mutants = self._grade_several(pairs, tier, grader, lambda function: self.wrong(function, settings.mutants))
         strong = []
         for (item, names), verdicts in zip(pairs, mutants, strict=True):
-            item.score = statistics.mean(verdict.status == "failed" for verdict in verdicts) if verdicts else 1.0
+            ran = [verdict for verdict in verdicts if verdict.reason != "compile"]
+            item.score = statistics.mean(verdict.status == "failed" for verdict in ran) if ran else 1.0
             if item.score < settings.min_mutation_score:
                 item.dropped = "weak_tests"
             else:
@@ -303,6 +313,8 @@ class TaskValidator(Generic[F]):
     ) -> dict[str, Any]:
         """Make a task row for grading programs. All tests of the row are hidden tests."""
         tests = tests_of(self.suite, item, tier, [], names) | {"most_messages": max_messages}
+        if self.variants is not None:
+            tests["variants"] = self.variants(item.function)
         return {"kind": self.kind, "language": self.language, "entry_point": item.function.name, "tests": tests}
 
 

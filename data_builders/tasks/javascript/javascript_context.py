@@ -11,6 +11,7 @@ from typing import Any
 
 from alignment.evaluation.answer_forms import AnswerForm
 from alignment.grading.node_syntax import CLASSES, FUNCTIONS, METHOD, TYPESCRIPT, JsFunction, Tree, js_functions
+from alignment.grading.source_tree import descend
 from data_builders.parsing.code_blocks import code_block
 from data_builders.parsing.imports import Resolver
 from data_builders.tasks.javascript.javascript_scope import (
@@ -18,7 +19,6 @@ from data_builders.tasks.javascript.javascript_scope import (
     KNOWN_GLOBALS,
     JsDeclaration,
     declarations_around,
-    descend,
     function_at,
     member_uses,
     used_names,

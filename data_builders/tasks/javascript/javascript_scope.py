@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from alignment.grading.node_syntax import CLASSES, FUNCTIONS, METHOD, Tree
+from alignment.grading.source_tree import descend
 
 _GLOBALS = """
 AggregateError Array ArrayBuffer Atomics BigInt BigInt64Array BigUint64Array Boolean DataView Date Error EvalError
@@ -43,15 +44,6 @@ class JsDeclaration:
     """The node of the whole declaration, without `export`."""
     part: Any
     """The declarator of the name in a declaration of variables, otherwise the same as `node`."""
-
-
-def descend(node: Any) -> Iterator[Any]:
-    """Yield a node and all nodes below, in source order."""
-    waiting = [node]
-    while waiting:
-        item = waiting.pop()
-        yield item
-        waiting += reversed(item.children)
 
 
 def function_at(tree: Tree, start: int) -> Any | None:

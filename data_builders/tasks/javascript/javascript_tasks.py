@@ -15,7 +15,6 @@ from alignment.sandbox.slot import SandboxUnavailable
 from alignment.sandbox.toolchains import NoToolchain
 from data_builders.cleaning.held_out import HELD_OUT_COLUMN
 from data_builders.repositories.sources import Repository
-from data_builders.tasks.advice import redacted_lines
 from data_builders.tasks.javascript.javascript_context import (
     js_code_before,
     js_code_of_tests,
@@ -26,7 +25,7 @@ from data_builders.tasks.javascript.javascript_context import (
 from data_builders.tasks.javascript.javascript_coverage import JsCoverage, js_advice, js_coverage
 from data_builders.tasks.javascript.javascript_mutants import JsFunction, definition, js_mutants, js_trivial
 from data_builders.tasks.javascript.javascript_suite import JsPreparedSuite, prepare_js_suite
-from data_builders.tasks.task_rows import split_names, without_secrets
+from data_builders.tasks.task_rows import redacted_lines, split_names, without_secrets
 from data_builders.tasks.validation import (
     Candidate,
     TaskSettings,
@@ -67,13 +66,16 @@ class JsTasks:
             "redacted_contexts": self.redacted, "advice": redacted_lines(self.advice),
         }  # fmt: skip
 
-    def rows(self, part: str, characters: int) -> list[dict[str, Any]]:
-        """Make the task rows.
+    def rows(self, part: str, characters: int, *, fim: bool = False) -> list[dict[str, Any]]:
+        """Make the task rows. With `fim`, the list is empty: there are no fill-in-the-middle rows with the whole file.
 
         Args:
             part: value of the column `split`: `train`, or `heldout` for a benchmark.
             characters: maximum number of characters of code that a prompt shows (`context_characters`).
+            fim: whether fill-in-the-middle rows are asked for.
         """
+        if fim:
+            return []
         rows = [self._row(item, part, characters) for item in self.candidates if item.tier]
         clean, redacted = without_secrets((row for row in rows if row is not None), self.left_out)
         self.redacted += redacted

@@ -21,13 +21,12 @@ from alignment.sandbox.program_run import Program
 from alignment.sandbox.slot import SandboxError
 from data_builders.parsing.python_functions import Function
 from data_builders.tasks.python.python_suite import PreparedSuite
+from data_builders.tasks.suite_settings import TEST_SECONDS
 
 logger = get_logger(__name__)
 
 BATCH = 25
 """Number of tests that one program in the sandbox runs."""
-TEST_SECONDS = 10.0
-"""Default of the maximum wall time of one test with the tracer, in seconds."""
 LOG_SECONDS = 15.0
 """Minimum time between two messages about the number of tests that have run."""
 HANGS_PER_FILE = 3

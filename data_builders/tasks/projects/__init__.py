@@ -1,0 +1,1 @@
+"""Make executable tasks from repositories in compiled languages."""
