@@ -169,7 +169,7 @@ def _packages(facts: ModelFacts) -> list[Component]:
 
 def _licenses(names: Iterable[str]) -> list[Any]:
     """Return licences: SPDX ids where the names are such, else plain names. Text that names no licence is left out."""
-    from cyclonedx.factory.license import LicenseFactory
+    from cyclonedx.contrib.license.factories import LicenseFactory
     from cyclonedx.model.license import LicenseExpression
 
     made = [LicenseFactory().make_from_string(name) for name in names if name not in ("", "none")]

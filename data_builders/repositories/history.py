@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from data_builders.repositories import git
@@ -54,6 +55,15 @@ def author_names(git_dir: Path, head: str) -> set[str]:
     """Return the names of all authors and committers of the commits that `head` contains."""
     output = git.run(git_dir, "log", "--format=%an%n%cn", head)
     return set(output.decode("utf-8", "replace").splitlines())
+
+
+@cache
+def added_paths(git_dir: Path) -> frozenset[str]:
+    """Return the paths of all files that some commit of any branch added, and of all files that moves gave a new path."""
+    output = git.run(
+        git_dir, "log", "--all", "HEAD", "--format=", "--name-only", "--diff-filter=A", "--no-renames", "-z"
+    )
+    return frozenset(os.fsdecode(path) for path in output.split(b"\0") if path)
 
 
 def read_commits(git_dir: Path, identifiers: list[str], reader: git.BlobReader) -> Iterator[Commit]:

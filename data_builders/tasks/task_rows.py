@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from alignment.evaluation.answer_forms import AnswerForm
@@ -61,6 +62,12 @@ def split_names(
     count = min(len(order), max(1, round(hidden_share * len(order))))
     hidden = {name for group in order[:count] for name in groups[group]}
     return [name for name in names if name not in hidden], [name for name in names if name in hidden]
+
+
+@lru_cache(maxsize=65536)
+def contains_secret(test: str) -> bool:
+    """Whether the name of a test contains a key or a password. If so, the test is not used: rows contain test names."""
+    return bool(redact(test).counts.keys() - {"EMAIL", "IP_ADDRESS"})
 
 
 def redacted_lines(lines: Iterable[str]) -> list[str]:

@@ -11,7 +11,6 @@ import statistics
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any, Generic, Protocol, Self, TypeVar
 
 from pydantic import model_validator
@@ -19,7 +18,7 @@ from pydantic import model_validator
 from alignment.evaluation.answer_forms import AnswerForm
 from alignment.grading import Grader, Limits, SandboxSettings, Verdict
 from alignment.settings import Count, Positive, Settings, Share
-from data_builders.cleaning.secrets import redact
+from data_builders.tasks.task_rows import contains_secret
 
 TRIVIAL = "trivial_body_passes"
 """Reason of functions whose tests pass with a trivial body."""
@@ -135,7 +134,7 @@ def make_candidate(
         settings: conditions that a function must meet to become a task.
         problem: reason why a rule of the language excludes the function, or "".
     """
-    item = Candidate(function, [name for name in dict.fromkeys(covering) if not _contains_secret(name)])
+    item = Candidate(function, [name for name in dict.fromkeys(covering) if not contains_secret(name)])
     if problem:
         item.dropped = problem
     elif not item.covering:
@@ -151,12 +150,6 @@ def make_candidate(
             item.covering = [item.covering[place] for place in sorted(drawn)]
         item.copies = copies(flat_texts, function.file, body)
     return item
-
-
-@lru_cache(maxsize=65536)
-def _contains_secret(test: str) -> bool:
-    """Whether the name of a test contains a key or a password. If so, the test is not used: rows contain test names."""
-    return bool(redact(test).counts.keys() - {"EMAIL", "IP_ADDRESS"})
 
 
 def copies(flat_texts: Mapping[str, str], file: str, body: str) -> list[str]:

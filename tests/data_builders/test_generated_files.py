@@ -65,6 +65,14 @@ def test_files_that_git_ignores_come_from_the_working_tree_or_the_editable_insta
     assert added(tmp_path / "bare.git", python) == expected
 
 
+def test_a_module_that_another_commit_holds_is_not_generated(repository: MakeRepository, tmp_path: Path) -> None:
+    """The commit before the one that adds `tables.py` must not get the file from the working tree or the installation."""
+    folder = repository({**SOURCE, "src/shop/tables.py": "codes = [1]\n", "src/shop/rates.json": "{}\n"})
+    write_files(tmp_path / "site", {"shop/tables.py": "codes = [1]\n", "shop/rates.json": "{}\n", "shop/de.mo": b"x"})
+    result = added(folder, environment(tmp_path / "site"))
+    assert "src/shop/de.mo" in result and not {"src/shop/tables.py", "src/shop/rates.json"} & set(result)
+
+
 def test_a_missing_version_module_is_written_with_the_version_of_the_last_tag(repository: MakeRepository) -> None:
     folder = repository(SOURCE)
     git(folder, "tag", "v4.1.2")

@@ -152,7 +152,7 @@ def test_every_built_in_builder_is_in_this_test(built: list[Path]) -> None:
 
 
 # Reads no user code, needs a model, or is tested in `test_tasks_leak_nothing` or `test_feedback`.
-ELSEWHERE = {"synthetic", "difficulty", "feedback", "preferences", "tasks"}
+ELSEWHERE = {"synthetic", "difficulty", "feedback", "preferences", "tasks", "commit_tasks"}
 
 
 ACCOUNTED = {"instructions", "private_benchmark"}

@@ -1,4 +1,4 @@
-"""Secrets, benchmark texts and held-out code are in no executable task, account or card."""
+"""Secrets, benchmark texts and held-out code are in no executable task, repair task, account or card."""
 
 from __future__ import annotations
 
@@ -191,3 +191,92 @@ def test_the_card_has_sources_commits_languages_reasons_settings_and_hash(built:
         "| secret_in_body | 1 |", "## Settings", '"min_mutation_score": 0.5', '"hidden.jsonl"',
     ):  # fmt: skip
         assert words in card
+
+
+REPAIR_SECRETS = {
+    "commit message": "gh" + "p_b7Kq9ZtR2mXw5LpV8sYd3NfH6jGc1QaE4uTo",
+    "changed code": "s3cr3t-d4tabase-pw",
+    "name of a new test": "AK" + "IA" + "RT8VX7ZK2M9PLW4Q",
+}
+FREIGHT_TESTS = """import pytest
+from shop.freight import freight
+
+
+@pytest.mark.parametrize("weight", [2], ids=["{name}"])
+def test_light(weight):
+    assert freight(weight) == 5
+
+
+def test_heavy():
+    assert freight(20) == 14
+"""
+SOLVED_TESTS = """from shop.solved import quagmire_total
+from test_prices import Row
+
+
+def test_sum_of_none():
+    assert quagmire_total([], 3) == 0
+
+
+def test_sum():
+    assert quagmire_total([Row(1), Row(5), Row(2)], 4) == 3
+"""
+
+
+@pytest.fixture(scope="module")
+def repairs(tmp_path_factory: pytest.TempPathFactory, grader: Any) -> Path:
+    """Repair tasks from commits with secrets, and from a commit that adds the solution of a benchmark task."""
+    base = tmp_path_factory.mktemp("repairs")
+    tests = TESTS.replace("from shop.base import address_of\n", "").replace(
+        "from shop.solved import quagmire_total\n", ""
+    )
+    tests = (
+        tests.partition("def test_address()")[0]
+        + "class Row:\n    def __init__(self, weight):\n        self.weight = weight\n"
+    )
+    firm = base / "shop"
+    firm.mkdir()
+    git(firm, "init", "-q", "-b", "main")
+    commit(firm, "Lay the ground for the project", {
+        "shop/__init__.py": "", "shop/prices.py": PRICES, "tests/test_prices.py": tests, "tests/test_broken.py": BROKEN,
+    })  # fmt: skip
+    commit(firm, f"Compute freight by weight\n\nUse the account {REPAIR_SECRETS['commit message']} for the tables.", {
+        "shop/freight.py": "def freight(weight):\n    return 5 if weight < 3 else 4 + weight // 2\n",
+        "tests/test_freight.py": FREIGHT_TESTS.format(name=REPAIR_SECRETS["name of a new test"]),
+    })  # fmt: skip
+    commit(firm, "Say where the database of orders listens", {
+        "shop/base.py": BASE.replace(SECRETS["body"], REPAIR_SECRETS["changed code"]),
+        "tests/test_base.py": "from shop.base import address_of\n\n\ndef test_port():\n    assert address_of('db', 1).endswith('@db:1/orders')\n\n\n"
+        "def test_host():\n    assert '@db2:' in address_of('db2', 1)\n",
+    })  # fmt: skip
+    commit(
+        firm,
+        "Sum the weights of the lightest rows first",
+        {"shop/solved.py": SOLUTION, "tests/test_solved.py": SOLVED_TESTS},
+    )
+    commit(
+        firm,
+        "Find orders that are overdue",
+        {"shop/late.py": NEW, "tests/test_late.py": NEW_TESTS.format(module="shop.late")},
+    )
+    benchmark = base / "hidden.jsonl"
+    benchmark.write_text(json.dumps(TASK) + "\n")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ALIGN_SUITES", str(base / "suites"))
+        run_builder(
+            "commit_tasks", base / "tasks", sources=[{"path": firm, "license": "owned"}], decontaminate=[benchmark]
+        )
+    return base / "tasks"
+
+
+@pytest.mark.parametrize("place", REPAIR_SECRETS)
+def test_a_planted_secret_is_in_no_repair_task(place: str, repairs: Path) -> None:
+    assert REPAIR_SECRETS[place] not in contents(repairs)
+    assert SECRETS["error"] not in contents(repairs), "of a broken test module"
+
+
+def test_repair_tasks_with_secrets_in_the_answer_or_benchmark_code_are_counted(repairs: Path) -> None:
+    titles = [row["prompt"].split("\n\n")[1] for row in rows_of(repairs)]
+    assert titles == ["Find orders that are overdue", "Compute freight by weight"]
+    counts = json.loads((repairs / "account.json").read_text())["shop"]
+    assert counts["dropped"] == {"secret_in_body": 1, "contaminated": 1}

@@ -7,6 +7,7 @@ from shop_repository import FILE, HIDDEN, PRICES, RIGHT, VISIBLE, WRONG
 
 from alignment.environments.environment_registry import build_environment
 from alignment.environments.visible_tests import split_tests
+from alignment.grading.grader import Grader
 from alignment.recipe.stage_parts import GrpoEnvironment
 
 
@@ -279,11 +280,13 @@ def test_a_call_without_time_left_is_counted_and_is_no_fault_of_the_environment(
     assert "A shop." in made.read_file(path="README.md") and made.outcome.submission == ""
 
 
-def test_a_broken_snapshot_is_a_fault_of_the_environment(grader, repository_task, monkeypatch, tmp_path):
+def test_a_broken_snapshot_is_a_fault_of_the_environment(repository_task, monkeypatch, tmp_path):
     visible, _ = split_tests(repository_task, 0.5)
-    made = build_environment(GrpoEnvironment(name="repository"), grader)()
     monkeypatch.setenv("ALIGN_SUITES", str(tmp_path))
-    made.reset(visible_tests=visible)
-    assert "is not in" in made.outcome.problem
-    assert made.run_tests() == "error: the environment has failed"
-    assert grader.grade_many([(repository_task, "")])[0].status == "error", "no reward, never 0"
+    # A grader of its own, because another one may have the snapshot open.
+    with Grader(workers=1) as grader:
+        opened = build_environment(GrpoEnvironment(name="repository"), grader)()
+        opened.reset(visible_tests=visible)
+        assert "is not in" in opened.outcome.problem
+        assert opened.run_tests() == "error: the environment has failed"
+        assert grader.grade_many([(repository_task, "")])[0].status == "error", "no reward, never 0"

@@ -146,6 +146,7 @@ def test_ranks_that_start_at_once_download_once(server):
 WITHOUT_PUBLIC_ROWS = (
     "tasks",
     "tools",
+    "repair",
     "fim",
     "fim-body",
     "editor",

@@ -26,6 +26,7 @@ from data_builders.tasks.history.repair_rows import RepairCandidate
 from data_builders.tasks.history.source_patches import changed_lines
 from data_builders.tasks.python.python_coverage import CoverageMap, coverage_map
 from data_builders.tasks.python.python_suite import MAX_FILE, PreparedSuite, prepare_suite
+from data_builders.tasks.task_rows import contains_secret
 
 logger = get_logger(__name__)
 
@@ -160,6 +161,7 @@ class CandidateFinder:
         self, head: RepairCandidateHead, before: PreparedSuite, after: PreparedSuite, names: list[str]
     ) -> RepairCandidate | str:
         """Return the candidate of a change if at least one test always fails before and always passes after it."""
+        names = [name for name in names if not contains_secret(name)]
         if not names:
             return "no_tests_collected"
         self.counts.compared += 1

@@ -3,6 +3,7 @@
 A commit holds only the sources of such files. They are taken, in this order, from the package as it is installed in the
 interpreter, from the working tree of the repository, or, for a module that only holds the version, written anew. Modules
 are added only if the repository imports them, because an installed package may be of another version than the commit.
+Files that another commit holds are not generated: to add one would put the answer of a task into its repository.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from data_builders.parsing.python_functions import parse
+from data_builders.repositories import history
 from data_builders.repositories.git import describe
 from data_builders.repositories.sources import Repository
 from data_builders.repositories.text_decoding import decode, decode_python
@@ -46,11 +48,14 @@ def generated_files(
         python: the environment in which the package may be installed.
     """
     added: dict[str, bytes] = {}
+    tracked = history.added_paths(repository.path) if repository.is_git else frozenset[str]()
     imports = dict(_missing_modules(files))
     for base in bases:
         for name in sorted(_packages(files, base)):
             for folder, is_installed in _built_packages(name, base, repository, python):
                 for path, source in _needed(folder, posixpath.join(base, name), files, imports, is_installed):
+                    if path in tracked and not _VERSION_MODULE.fullmatch(posixpath.basename(path).removesuffix(".py")):
+                        continue
                     if path not in added and sum(map(len, added.values())) + source.stat().st_size <= MAX_BYTES:
                         added[path] = source.read_bytes()
     version = project_version(repository, files, python)
