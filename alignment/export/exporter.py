@@ -20,7 +20,7 @@ from alignment.export.imatrix import read_imatrix
 from alignment.export.makers import ExportRun
 from alignment.export.pass_rate import pass_at_1
 from alignment.export.publish import DOCUMENTS, publish
-from alignment.export.texts import calibration_texts, read_rows, standard_library_texts
+from alignment.export.texts import calibration_texts, excerpts, read_rows, standard_library_texts
 from alignment.files import write_text
 from alignment.rows.row_texts import ModelText, model_text
 
@@ -64,7 +64,9 @@ def export(
     if any(target.is_calibrated for target in parsed):
         engine_python(options.quantize.engine)  # report an engine that can't be installed before any long work
     out.mkdir(parents=True, exist_ok=True)
-    with ExportGate(checkpoint, held_out or standard_library_texts(), options.comparison, out) as gate:
+    # A token of code has about four characters: each excerpt fills about one window.
+    compared = excerpts(held_out, 4 * options.comparison.context, options.seed) or standard_library_texts()
+    with ExportGate(checkpoint, compared, options.comparison, out) as gate:
         run = ExportRun(checkpoint, out, options, description, gate, calibration, imatrix)
         rows = _make_all(run, parsed)
     _write_cards(

@@ -81,6 +81,27 @@ def calibration_texts(rows: Iterable[Row], seed: int = 0, fim: float = 0.5) -> l
     return texts
 
 
+def excerpts(texts: Sequence[str], characters: int, seed: int = 0) -> list[str]:
+    """Return an excerpt of each text in random order, and behind them the rest of the texts.
+
+    The first rows of a corpus are often of one folder, and the first lines of a file are its license and imports. A
+    comparison on excerpts of many files measures the code that the model was trained on.
+
+    Args:
+        texts: The texts.
+        characters: Maximum length of an excerpt. Each excerpt begins at a random line.
+        seed: Seed of the order and of the lines.
+    """
+    generator = random.Random(seed)
+    parts, rest = [], []
+    for text in generator.sample(texts, len(texts)):
+        last_start = max(0, len(text) - characters)
+        start = text.rfind("\n", 0, generator.randint(0, last_start)) + 1
+        parts.append(text[start : start + characters])
+        rest += [text[:start], text[start + characters :]]
+    return [*parts, *(text for text in rest if text)]
+
+
 def standard_library_texts() -> list[str]:
     """Return source code of Python's standard library.
 

@@ -7,7 +7,7 @@ from export_models import GATE, training_text
 from alignment.export import CalibrationRows, ExportOptions, export
 from alignment.export.export_settings import Comparison
 from alignment.export.imatrix import read_imatrix
-from alignment.export.texts import HARD_CORPUS, calibration_texts, read_rows
+from alignment.export.texts import HARD_CORPUS, calibration_texts, excerpts, read_rows
 from alignment.models import formats
 from alignment.rows import reading
 
@@ -87,3 +87,14 @@ def test_an_importance_matrix_has_the_mean_squared_inputs_and_helps_low_levels(t
         model(torch.tensor(ids[: windows * 128]).view(windows, 128))
     expected = seen[0].flatten(0, 1).square().mean(0).numpy()
     assert np.allclose(means["blk.1.ffn_down.weight"], expected, rtol=1e-3)
+
+
+def test_the_comparison_reads_code_of_many_files_from_random_lines():
+    texts = [f"# license of {n}\n" + "".join(f"value_{n}_{line} = {line}\n" for line in range(400)) for n in range(50)]
+    parts = excerpts(texts, 800, seed=1)
+    first = parts[:50]
+    assert all(len(part) <= 800 and part.startswith(("value_", "# license")) for part in first)
+    assert sum(part.startswith("# license") for part in first) < 10 and "value_0_" not in first[0]
+    assert sorted("".join(parts)) == sorted("".join(texts)), "nothing is lost or repeated"
+    assert excerpts(texts, 800, seed=1) == parts != excerpts(texts, 800, seed=2)
+    assert excerpts(["x = 1\n"], 800) == ["x = 1\n"] and excerpts([], 800) == []
