@@ -245,6 +245,10 @@ def _server_engine(arguments: argparse.Namespace) -> Engine:
     )
 
 
+NAMED_TASKS = 10
+"""Maximum number of tasks won and of tasks lost that a comparison names for each pass rate."""
+
+
 def print_comparison(before: Path, after: Path, *, as_json: bool = False) -> int:
     """Print a paired test of two result folders, and the tasks won and lost. Returns the exit code."""
     from alignment.evaluation import compare
@@ -253,12 +257,18 @@ def print_comparison(before: Path, after: Path, *, as_json: bool = False) -> int
     if as_json:
         print(json.dumps(rows, indent=2))
         return 0
-    for row in rows:
+    names = [f"{row['benchmark']}.{row['score']}" for row in rows]
+    width = max(map(len, names))
+    print(f"{'':{width}}  before   after   paired difference         won  lost   tasks    p")
+    for name, row in zip(names, rows, strict=True):
+        difference = f"{row['difference']:+.1f} [{row['low']:.1f}, {row['high']:.1f}]"
         print(
-            f"{row['benchmark']} {row['score']}: {row['before']:.1f} -> {row['after']:.1f}, "
-            f"{row['difference']:+.1f} [{row['low']:.1f}, {row['high']:.1f}], p = {row['p_value']:.3f}, n = {row['n']}"
+            f"{name:{width}}  {row['before']:6.1f}  {row['after']:6.1f}   {difference:24}  {len(row['won']):3}  {len(row['lost']):4}"
+            f"  {row['n']:6}  {row['p_value']:.3f}"
         )
-        for outcome in ("won", "lost"):
-            tasks = row[outcome]
-            print(f"  {outcome} {len(tasks)}: {' '.join(tasks[:20])}{' ...' if len(tasks) > 20 else ''}")
+    for name, row in zip(names, rows, strict=True):
+        for outcome in ("won", "lost") if row["score"] == "pass" else ():
+            if tasks := row[outcome]:
+                more = f" and {len(tasks) - NAMED_TASKS} more (--json lists them)" if len(tasks) > NAMED_TASKS else ""
+                print(f"{name} {outcome}: {', '.join(tasks[:NAMED_TASKS])}{more}")
     return 0

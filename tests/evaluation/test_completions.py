@@ -140,6 +140,13 @@ def test_two_results_are_compared_at_the_command_line(data, write_rows, tmp_path
     rows = {row["benchmark"]: row for row in json.loads(capsys.readouterr().out)}
     assert rows["humaneval+"]["won"] == ["HumanEval/0", "HumanEval/1", "HumanEval/2"]
     assert (rows["humaneval"]["difference"], rows["humaneval"]["p_value"]) == (0.0, 1.0)
+    assert main(["evaluate", "--compare", str(tmp_path / "a"), str(tmp_path / "b")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    (gain,) = [line for line in lines if line.startswith("humaneval+.pass ") and "+75.0 [" in line]
+    assert gain.split()[1:3] == ["0.0", "75.0"] and gain.split()[-4:-1] == ["3", "0", "4"], (
+        "before, after; won, lost, tasks"
+    )
+    assert lines[-1] == "humaneval+.pass won: HumanEval/0, HumanEval/1, HumanEval/2"
 
 
 def test_ranks_other_than_0_print_nothing(monkeypatch, capsys):
