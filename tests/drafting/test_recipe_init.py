@@ -170,6 +170,7 @@ def test_an_instruct_model_on_a_cpu_is_pretrained_only(tmp_path, tested):
         tmp_path, "--repository", str(tested), "--model", "Qwen/Qwen2.5-Coder-0.5B-Instruct", "--hardware", "cpu"
     )
     assert stages(recipe) == ["benchmark", "corpus", "pretrain", "export"] and "left out" in text.lower()
+    assert recipe["stages"][-1]["formats"] == ["q8_0"], "4 bits change a model of this size too much"
     assert recipe["stages"][0]["settings"]["settings"] == {"answer": "fim"}
 
 
@@ -182,6 +183,7 @@ def test_the_plan_says_that_every_stage_fits_the_named_hardware(tmp_path, tested
     assert launch_file.layout_of(recipe.launch.path()).devices == devices.devices
     plan = presentation.recipe_needs(recipe, devices.card_gb * 1e9 / 2**30)
     assert [stage["fits"] for stage in plan["needs"]] == [True] * 4
+    assert recipe.stage("export").formats == (["q8_0"] if size == "0.5b" else ["q8_0", "q4_K_M"])
     grpo = recipe.stage("grpo").train
     assert grpo["per_device_train_batch_size"] * grpo["gradient_accumulation_steps"] * devices.devices % 8 == 0
 
