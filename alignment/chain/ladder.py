@@ -69,10 +69,15 @@ def table(steps: Sequence[Step]) -> list[str]:
     return table_of(rungs(steps))
 
 
-def table_of(entries: Sequence[Rung]) -> list[str]:
-    """Return entries of `ladder.json` as a table in lines of text, with one row per stage and one column per metric.
+MAX_WIDTH = 120
+"""Width in characters above which a table has one row per metric."""
 
-    If there is only one stage, return one line per metric instead.
+
+def table_of(entries: Sequence[Rung]) -> list[str]:
+    """Return entries of `ladder.json` as a table in lines of text.
+
+    The table has one row per stage and one column per metric. If it would be wider than `MAX_WIDTH`, it has one row per
+    metric and one column per stage. If there is only one stage, return one line per metric without a table.
     """
     metrics = list(dict.fromkeys(entry["metric"] for entry in entries))
     if not metrics:
@@ -81,15 +86,23 @@ def table_of(entries: Sequence[Rung]) -> list[str]:
     cells = {(entry["stage"], entry["metric"]): _cell(entry) for entry in entries}
     if len(stages) == 1:
         return [f"{metric}: {cells[stages[0], metric]}" for metric in metrics]
-    first = max(len("stage"), *(len(stage) for stage in stages))
-    widths = {
-        metric: max(len(metric), *(len(cells.get((stage, metric), "")) for stage in stages)) for metric in metrics
-    }
-    rows = ["  ".join(["stage".ljust(first), *(metric.rjust(widths[metric]) for metric in metrics)])]
-    for stage in stages:
-        row = [cells.get((stage, metric), "").rjust(widths[metric]) for metric in metrics]
-        rows.append("  ".join([stage.ljust(first), *row]))
-    return rows
+    by_stage = [
+        ["stage", *metrics],
+        *([stage, *(cells.get((stage, metric), "") for metric in metrics)] for stage in stages),
+    ]
+    lines = _aligned(by_stage)
+    return lines if len(lines[0]) <= MAX_WIDTH else _aligned([list(column) for column in zip(*by_stage, strict=True)])
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return rows of cells as lines with aligned columns: the first column to the left, the others to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
+        )
+        for row in rows
+    ]
 
 
 def _cell(entry: Rung) -> str:

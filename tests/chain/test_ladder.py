@@ -107,3 +107,14 @@ def test_the_report_leaves_out_columns_that_are_empty_for_all_exports(decide):
     step = replace(decide.steps[-1], stage=stage)
     write_json(step.folder / artifact_file.ARTIFACT, {"exports": rows})
     assert export_rows([step]) == [{"target": "f16", "size": "2,000"}, {"target": "q8_0", "size": "1,000"}]
+
+
+def test_a_wide_table_has_a_line_for_every_metric():
+    entries = [
+        {"stage": stage, "metric": f"fim-body.metric_{number}", "value": 50.0, "low": 40.0, "high": 60.0, "n": 60, "seed": 1}
+        for stage in ("base", "sft") for number in range(8)
+    ]  # fmt: skip
+    lines = ladder.table_of(entries)
+    assert lines[0].split() == ["stage", "base", "sft"] and len(lines) == 9
+    assert lines[1].split() == ["fim-body.metric_0", "50.0", "[40.0,", "60.0]", "50.0", "[40.0,", "60.0]"]
+    assert len({len(line) for line in lines}) == 1 and len(lines[0]) < 80
