@@ -123,6 +123,12 @@ BENCHMARKS: dict[str, CatalogueEntry] = {
 
 WINDOWED = ("livecodebench", "repair")
 """Benchmarks whose name may have a suffix: `livecodebench@2024-07..2024-11`, `repair@5`."""
+FILL_IN_THE_MIDDLE = frozenset(
+    name
+    for name, entry in BENCHMARKS.items()
+    if entry.function.startswith(("infilling:", "repository_completion:", "cursor_positions:", "user_rows:fim"))
+)
+"""Benchmarks whose prompts have the tokens of fill-in-the-middle."""
 NEEDS_DATA = ("tasks", "repair", "fim", "fim-body", "editor", "completion", "editing", "regression", "tools")
 """Benchmarks without public rows. For these, the setting `data` must be the path of the user's rows."""
 

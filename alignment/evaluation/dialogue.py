@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from alignment.evaluation.engines.protocol import Completion, Engine, GenerationJob
 from alignment.models import formats
+from alignment.models.model_family import family_of
 
 Message = Mapping[str, str]
 
@@ -22,12 +23,14 @@ class ReplySettings:
 
 def replies(engine: Engine, dialogues: Sequence[Sequence[Message]], settings: ReplySettings) -> list[Completion]:
     """Return the model's next turn in each dialogue."""
+    family = family_of(engine.tokenizer)
     # A special token in a question is text, and must not end the turn.
     escaped = [
-        [{**message, "content": formats.escape_special_text(message["content"])} for message in messages]
+        [{**message, "content": formats.escape_special_text(message["content"], family)} for message in messages]
         for messages in dialogues
     ]
-    return continuations(engine, [formats.chat(messages, add_generation_prompt=True) for messages in escaped], settings)
+    texts = [formats.chat(messages, add_generation_prompt=True, family=family) for messages in escaped]
+    return continuations(engine, texts, settings)
 
 
 def continuations(engine: Engine, texts: Sequence[str], settings: ReplySettings) -> list[Completion]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from alignment.models import formats
+from alignment.models.model_family import family_of
 
 _CONVERSATION = [
     {"role": "user", "content": "one"},
@@ -49,7 +50,9 @@ def check_checkpoint(model_path: str | Path, modes: Iterable[str], fim: bool = F
         problems += _end_of_turn_problems(tokenizer, stops)
     elif not stops and tokenizer.eos_token_id is None:
         problems.append(NO_EOS)
-    if fim:
+    if fim and not (family := family_of(tokenizer)).trains_fim:
+        problems.append(f"{family.no_fim()}: leave out the fill-in-the-middle benchmarks")
+    elif fim:
         for token in (formats.FIM_PREFIX, formats.FIM_MIDDLE, formats.FIM_SUFFIX):
             if tokenizer.encode(token, add_special_tokens=False) != [tokenizer.convert_tokens_to_ids(token)]:
                 problems.append(f"fill-in-the-middle needs the token {token}, which this tokenizer does not have")

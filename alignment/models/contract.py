@@ -16,6 +16,7 @@ from typing import Any
 from alignment import logs
 from alignment.files import write_json
 from alignment.models import formats
+from alignment.models.model_family import family_of
 from alignment.processes import ProcessRequest, die_with_parent
 
 PROBE_TOKENS = 256
@@ -66,7 +67,7 @@ def check(folder: Path, chat: bool, must_stop: bool = True) -> dict[str, Any]:
     broken += [*messages, *_check_embedding(model, tokenizer, folder), *_check_stop_tokens(model, tokenizer, chat)]
     figures: dict[str, Any] = {"tensors": tensors, "parameters": sum(p.numel() for p in model.parameters())}
     if chat and must_stop and not broken:
-        prompts = _probes(folder.parent / "probes.json")
+        prompts = _probes(folder.parent / "probes.json", tokenizer)
         stopped = _count_stopped(model, tokenizer, prompts)
         figures |= {"probes": len(prompts), "probes_stopped": stopped}
         if stopped * 2 < len(prompts):
@@ -120,10 +121,11 @@ def _check_stop_tokens(model: Any, tokenizer: Any, chat: bool) -> Iterator[str]:
     """Check that tokenizer, config and generation config have the same end token, and that the chat template is the one
     used in training.
     """
-    if tokenizer.chat_template != formats.CHAT_TEMPLATE:
+    family = family_of(tokenizer)
+    if tokenizer.chat_template != formats.training_template(tokenizer):
         yield "chat template: not the one the model was trained with"
     config, generation = model.config, model.generation_config
-    expected = formats.IM_END if chat else formats.ENDOFTEXT
+    expected = family.end_of_turn if chat else family.end_of_text
     end = formats.token_id(tokenizer, expected)
     stops = generation.eos_token_id if isinstance(generation.eos_token_id, list) else [generation.eos_token_id]
     if tokenizer.eos_token != expected:
@@ -134,18 +136,19 @@ def _check_stop_tokens(model: Any, tokenizer: Any, chat: bool) -> Iterator[str]:
         yield f"EOS: generation_config.json says {stops}, without {end} ({expected})"
 
 
-def _probes(file: Path) -> list[str]:
+def _probes(file: Path, tokenizer: Any) -> list[str]:
     """Return the prompts for the check that answers end: prompts from the stage's data, or one general prompt."""
     if file.is_file():
         return [str(prompt) for prompt in json.loads(file.read_text())]
-    return [formats.chat([{"role": "user", "content": "Write a Python function that reverses a string."}], True)]
+    question = [{"role": "user", "content": "Write a Python function that reverses a string."}]
+    return [formats.chat(question, True, family=family_of(tokenizer))]
 
 
 def _count_stopped(model: Any, tokenizer: Any, prompts: list[str]) -> int:
     """Generate greedy answers, and count the answers that end with `<|im_end|>`."""
     import torch
 
-    end = formats.token_id(tokenizer, formats.IM_END)
+    end = formats.token_id(tokenizer, family_of(tokenizer).end_of_turn)
     if torch.accelerator.is_available():  # on a CPU, a 7B model takes minutes for this
         try:
             model.to(torch.accelerator.current_accelerator())

@@ -1,4 +1,7 @@
-"""Write text in the formats that Qwen2.5-Coder was trained on: fill-in-the-middle, repo-level and ChatML.
+"""Write text in the formats that models were trained on: fill-in-the-middle, repo-level and ChatML.
+
+Fill-in-the-middle and repo-level texts have the tokens of Qwen2.5-Coder. ChatML is written for each model family that
+has it (`alignment.models.model_family`).
 
 Sources: figures 3 and 4 of the Qwen2.5-Coder report (arXiv 2409.12186) and the examples in the Qwen2.5-Coder
 repository. Each format can be written as a string (for reading and comparing) and as token ids (for training). In the
@@ -8,59 +11,34 @@ token ids, text between special tokens never becomes a special token, even if a 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
 
-ENDOFTEXT = "<|endoftext|>"
-IM_START = "<|im_start|>"
-IM_END = "<|im_end|>"
-FIM_PREFIX = "<|fim_prefix|>"
-FIM_MIDDLE = "<|fim_middle|>"
-FIM_SUFFIX = "<|fim_suffix|>"
-FIM_PAD = "<|fim_pad|>"
-REPO_NAME = "<|repo_name|>"
-FILE_SEP = "<|file_sep|>"
-TOOL_CALL = "<tool_call>"
-TOOL_CALL_END = "</tool_call>"
-
-# The added tokens in Qwen2.5's tokenizer.json, in the order of their ids 151643 to 151664. The second value says
-# whether the tokenizer marks the token as special, so that `skip_special_tokens` hides the token.
-ADDED_TOKENS: tuple[tuple[str, bool], ...] = (
-    (ENDOFTEXT, True),
-    (IM_START, True),
-    (IM_END, True),
-    ("<|object_ref_start|>", True),
-    ("<|object_ref_end|>", True),
-    ("<|box_start|>", True),
-    ("<|box_end|>", True),
-    ("<|quad_start|>", True),
-    ("<|quad_end|>", True),
-    ("<|vision_start|>", True),
-    ("<|vision_end|>", True),
-    ("<|vision_pad|>", True),
-    ("<|image_pad|>", True),
-    ("<|video_pad|>", True),
-    (TOOL_CALL, False),
-    (TOOL_CALL_END, False),
-    (FIM_PREFIX, False),
-    (FIM_MIDDLE, False),
-    (FIM_SUFFIX, False),
-    (FIM_PAD, False),
-    (REPO_NAME, False),
-    (FILE_SEP, False),
+from alignment.models.model_family import QWEN2_5, ModelFamily, family_of
+from alignment.models.special_tokens import (
+    ADDED_TOKENS,  # noqa: F401 - part of this module's interface
+    CHAT_STOP_TOKENS,  # noqa: F401
+    ENDOFTEXT,
+    FILE_SEP,
+    FIM_MIDDLE,
+    FIM_PAD,  # noqa: F401
+    FIM_PREFIX,
+    FIM_STOP_TOKENS,
+    FIM_SUFFIX,
+    IM_END,
+    IM_START,
+    REPO_NAME,
+    TOOL_CALL,
+    TOOL_CALL_END,
 )
-
-# Tokens that end generation after a FIM prompt (ids 151659, 151661-151664, 151643, 151645 in Qwen2.5's tokenizer).
-FIM_STOP_TOKENS = (FIM_PREFIX, FIM_SUFFIX, FIM_PAD, REPO_NAME, FILE_SEP, ENDOFTEXT, IM_END)
-CHAT_STOP_TOKENS = (IM_END, ENDOFTEXT)
 
 IGNORED = -100
 """Label of tokens that the loss ignores (`ignore_index` of torch's cross-entropy)."""
 
-DEFAULT_SYSTEM_PROMPT = "You are Qwen, created by Alibaba Cloud. You are a helpful assistant."
+assert QWEN2_5.default_system is not None
+DEFAULT_SYSTEM_PROMPT = QWEN2_5.default_system
 
 # The list of tools at the end of the system message: the text before the tools, after the tools, and around two of the
 # three places where the tokens of calls are shown.
@@ -74,10 +52,10 @@ TOOLS_EXAMPLE = '\n{"name": <function-name>, "arguments": <args-json-object>}\n'
 
 # Qwen2.5's chat template (Apache-2.0). TRL recognizes the template by its exact text and adds what
 # `assistant_only_loss` needs. Exported models have the unchanged template, which every runtime can read.
-CHAT_TEMPLATE = (Path(__file__).parent / "templates" / "qwen2_5.jinja").read_text(encoding="utf-8")
+_TEMPLATES = Path(__file__).parent / "templates"
+CHAT_TEMPLATE = (_TEMPLATES / "qwen2_5.jinja").read_text(encoding="utf-8")
 
 FimMode = Literal["psm", "spm"]
-_ADDED_TEXT = re.compile("|".join(re.escape(token) for token, _ in ADDED_TOKENS))
 
 
 class Tokenizer(Protocol):
@@ -145,7 +123,7 @@ def encode_text(tokenizer: Tokenizer, text: str) -> list[int]:
         return tokenizer.encode(text, add_special_tokens=False)
     ids: list[int] = []
     start = 0
-    for match in _ADDED_TEXT.finditer(text):
+    for match in family_of(tokenizer).written_token.finditer(text):
         ids += tokenizer.encode(text[start : match.start() + 1], add_special_tokens=False)
         start = match.start() + 1
     return ids + tokenizer.encode(text[start:], add_special_tokens=False)
@@ -162,9 +140,8 @@ def encode_with_starts(tokenizer: Any, text: str) -> tuple[list[int], list[int]]
         Token ids, and positions in ascending order. Tokens that share a character of several bytes have the same
         position.
     """
-    cuts = (
-        [0, *(match.start() + 1 for match in _ADDED_TEXT.finditer(text)), len(text)] if "<" in text else [0, len(text)]
-    )
+    matches = family_of(tokenizer).written_token.finditer(text) if "<" in text else ()
+    cuts = [0, *(match.start() + 1 for match in matches), len(text)]
     ids: list[int] = []
     starts: list[int] = []
     for start, end in pairwise(cuts):
@@ -174,21 +151,21 @@ def encode_with_starts(tokenizer: Any, text: str) -> tuple[list[int], list[int]]
     return ids, starts
 
 
-def contains_special_text(text: str) -> bool:
-    """Whether `text` contains the string of a special token.
+def contains_special_text(text: str, family: ModelFamily = QWEN2_5) -> bool:
+    """Whether `text` contains the string of a special token of a model family.
 
     Such a text needs `encode_text` or `escape_special_text`.
     """
-    return _ADDED_TEXT.search(text) is not None
+    return family.written_token.search(text) is not None
 
 
-def escape_special_text(text: str) -> str:
+def escape_special_text(text: str, family: ModelFamily = QWEN2_5) -> str:
     """Insert a zero-width space after the `<` of each special token that is written out in a text.
 
     This is needed for chat messages, since a chat template joins the messages to one string, which is then encoded with
     special tokens.
     """
-    return _ADDED_TEXT.sub(lambda match: f"<\u200b{match.group()[1:]}", text)
+    return family.written_token.sub(lambda match: f"<\u200b{match.group()[1:]}", text)
 
 
 def token_id(tokenizer: Tokenizer, token: str) -> int:
@@ -196,6 +173,8 @@ def token_id(tokenizer: Tokenizer, token: str) -> int:
     known_id = tokenizer.convert_tokens_to_ids(token)
     encoded = tokenizer.encode(token, add_special_tokens=False)
     if known_id is None or encoded != [known_id]:
+        if (family := family_of(tokenizer)) is not QWEN2_5:
+            raise ValueError(f"the tokenizer of the model family {family.name} has no token {token}")
         raise ValueError(
             f"this tokenizer has no token {token}: it splits the text into {len(encoded)} tokens. Use the tokenizer of "
             "a Qwen2.5 or Qwen2.5-Coder checkpoint, or add the token before training."
@@ -271,20 +250,28 @@ class Turn(NamedTuple):
     """Index of the turn's first message. -1 if the turn is the default system message."""
 
 
-def chat_turns(messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]] = ()) -> list[Turn]:
-    """Return a conversation as turns of ChatML, as Qwen2.5's template writes them.
+def chat_turns(
+    messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]] = (), family: ModelFamily = QWEN2_5
+) -> list[Turn]:
+    """Return a conversation as turns of ChatML, as the family's chat template writes them.
 
     Args:
         messages: at least one message with `role` and `content`; messages of the assistant may have `tool_calls`, a
             list of `{name, arguments}` or `{function: {name, arguments}}` with `arguments` as a mapping. Without a
             system message at the start, the default one is added. Tool messages that follow each other share a turn.
         tools: descriptions of the tools, which are listed at the end of the system message.
+        family: the family of the model that reads the conversation.
+
+    Raises:
+        ValueError: there is no message, or the family's template can't write tools and the conversation has tools.
     """
     if not messages:
         raise ValueError("a conversation needs at least one message")
+    if not family.has_tools and (tools or any(m["role"] == "tool" or m.get("tool_calls") for m in messages)):
+        raise ValueError(f"the chat template of the model family {family.name} has no tools: leave this row out")
     turns: list[Turn] = []
-    if messages[0]["role"] != "system":
-        turns.append(Turn("system", _system_pieces(DEFAULT_SYSTEM_PROMPT, tools), -1))
+    if messages[0]["role"] != "system" and family.default_system is not None:
+        turns.append(Turn("system", _system_pieces(family.default_system, tools), -1))
     for index, message in enumerate(messages):
         role, content = message["role"], message["content"]
         if role == "tool":
@@ -330,8 +317,9 @@ def chat(
     *,
     tools: Sequence[Mapping[str, Any]] = (),
     escape: bool = False,
+    family: ModelFamily = QWEN2_5,
 ) -> str:
-    """Return messages in ChatML, as Qwen2.5's template writes them, without a tokenizer.
+    """Return messages in ChatML, as the family's chat template writes them, without a tokenizer.
 
     `tests/formats` checks that the result equals the output of the template.
 
@@ -341,9 +329,39 @@ def chat(
         tools: see `chat_turns`.
         escape: insert a zero-width space into special strings of the messages (`escape_special_text`), for a text that
             is encoded with special tokens.
+        family: the family of the model that reads the text.
     """
     text = ""
-    for turn in chat_turns(messages, tools):
-        pieces = (escape_special_text(piece) if escape and not special else piece for piece, special in turn.pieces)
+    for turn in chat_turns(messages, tools, family):
+        pieces = (
+            escape_special_text(piece, family) if escape and not special else piece for piece, special in turn.pieces
+        )
         text += f"{IM_START}{turn.role}\n{''.join(pieces)}{IM_END}\n"
     return text + (f"{IM_START}assistant\n" if add_generation_prompt else "")
+
+
+def training_template(tokenizer: Any) -> str:
+    """Return the chat template that a model has after training.
+
+    This is the checkpoint's own template if the family keeps it and the template writes conversations as `chat` does.
+    Otherwise it is the published template of the family.
+    """
+    family = family_of(tokenizer)
+    if family.keeps_template and tokenizer.chat_template and writes_family_format(tokenizer):
+        return str(tokenizer.chat_template)
+    assert family.template is not None, "check_supported refuses families without a template"
+    return (_TEMPLATES / family.template).read_text(encoding="utf-8")
+
+
+def writes_family_format(tokenizer: Any) -> bool:
+    """Whether the tokenizer's chat template writes two small conversations exactly as `chat` does."""
+    system, *rest = [{"role": role, "content": role[0]} for role in ("system", "user", "assistant", "user")]
+    family = family_of(tokenizer)
+    try:
+        return all(
+            tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+            == chat(messages, True, family=family)
+            for messages in ([system, *rest], rest)
+        )
+    except Exception:  # a template may raise anything
+        return False

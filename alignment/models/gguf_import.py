@@ -3,7 +3,7 @@
     import_gguf(Path("qwen2.5-coder-0.5b-instruct-q4_k_m.gguf"), Path("models/0.5b-instruct"))
 
 The import reads every tensor type that llama.cpp's quantizer writes, with the dequantization of the `gguf` package. It
-writes a Qwen2 model in safetensors. The rounding of quantization can't be undone. `quantization.json` in the folder
+writes a Qwen2 or Llama model in safetensors. The rounding of quantization can't be undone. `quantization.json` in the folder
 says how large the rounding errors are, for each tensor type.
 
 Transformers 5.23 can read GGUF files too, with the same token ids. It is not used here because it counts the padding
@@ -23,6 +23,7 @@ import numpy as np
 
 from alignment.files import write_json
 from alignment.models.gguf_tokenizer import field_value, write_tokenizer
+from alignment.models.rope_layout import rotated_heads, split_halves
 from alignment.progress import track
 
 QUANTIZATION_FILE = "quantization.json"
@@ -47,6 +48,9 @@ _PER_LAYER = {
     "ffn_up": "mlp.up_proj",
     "ffn_down": "mlp.down_proj",
 }
+
+ARCHITECTURES = {"qwen2": "Qwen2ForCausalLM", "llama": "LlamaForCausalLM"}
+"""Architecture in GGUF files, which is also the model type in config.json -> name of the class in transformers."""
 
 StoredType = Literal["bfloat16", "float16", "float32"]
 
@@ -106,14 +110,14 @@ def import_gguf(file: Path, folder: Path, dtype: StoredType = "bfloat16") -> Ggu
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    types = _write_weights(tensors, partial, dtype, file.name)
+    types = _write_weights(tensors, partial, dtype, file.name, config)
     config.dtype = dtype
     config.save_pretrained(partial)
     write_tokenizer(file, reader, partial)
     summary = GgufImport(
         file=file.name,
         bytes=file.stat().st_size,
-        architecture="qwen2",
+        architecture=config.model_type,
         parameters=sum(int(np.prod(tensor.shape)) for tensor in tensors.values()),
         tied_embedding=config.tie_word_embeddings,
         types=types,
@@ -139,12 +143,12 @@ def _described(file: Path) -> tuple[Any, Any, dict[str, Any]]:
     """Open a GGUF file.
 
     Returns:
-        The GGUFReader of the file, the Qwen2Config that the metadata describes, and the tensors keyed by their Hugging
-        Face names.
+        The GGUFReader of the file, the config that the metadata describes, and the tensors keyed by their Hugging Face
+        names.
     """
     reader = _open(file)
     config = _config(file, reader)
-    config.architectures = ["Qwen2ForCausalLM"]
+    config.architectures = [ARCHITECTURES[config.model_type]]
     tensors = {_tensor_name(file, tensor.name): tensor for tensor in reader.tensors}
     config.tie_word_embeddings, stored_twice = _tied_embedding(tensors)
     if stored_twice:
@@ -176,28 +180,32 @@ def _open(file: Path) -> Any:
 
 
 def _config(file: Path, reader: Any) -> Any:
-    """Build the Qwen2Config that the metadata describes."""
-    from transformers import Qwen2Config
+    """Build the Qwen2Config or LlamaConfig that the metadata describes."""
+    from transformers import LlamaConfig, Qwen2Config
 
     architecture = field_value(reader, "general.architecture")
-    if architecture != "qwen2":
-        raise ValueError(f"{file}: architecture {architecture!r} is not supported: use a qwen2 file (Qwen2, Qwen2.5)")
+    if architecture not in ARCHITECTURES:
+        raise ValueError(
+            f"{file}: architecture {architecture!r} is not supported: use a file of {' or '.join(ARCHITECTURES)} "
+            "(Qwen2.5-Coder, SmolLM2)"
+        )
 
     def value(key: str, default: Any = None) -> Any:
-        number = field_value(reader, f"qwen2.{key}", default)
+        number = field_value(reader, f"{architecture}.{key}", default)
         if number is None:
-            raise ValueError(f"{file}: metadata has no qwen2.{key}")
+            raise ValueError(f"{file}: metadata has no {architecture}.{key}")
         return number
 
     rope: dict[str, Any] = {"rope_type": "default", "rope_theta": float(value("rope.freq_base", 10_000.0))}
-    if field_value(reader, "qwen2.rope.scaling.type") == "yarn":
+    if field_value(reader, f"{architecture}.rope.scaling.type") == "yarn":
         original = int(value("rope.scaling.original_context_length"))
         rope |= {"rope_type": "yarn", "factor": float(value("rope.scaling.factor"))}
         rope["original_max_position_embeddings"] = original
     rows = next((tensor.shape[1] for tensor in reader.tensors if tensor.name == "token_embd.weight"), None)
     if rows is None:
         raise ValueError(f"{file}: has no tensor token_embd.weight")
-    return Qwen2Config(
+    config_class: Any = Qwen2Config if architecture == "qwen2" else LlamaConfig
+    return config_class(
         hidden_size=int(value("embedding_length")),
         intermediate_size=int(value("feed_forward_length")),
         num_hidden_layers=int(value("block_count")),
@@ -221,7 +229,7 @@ def _tensor_name(file: Path, name: str) -> str:
     parts = name.split(".")
     if len(parts) == 4 and parts[0] == "blk" and parts[2] in _PER_LAYER:
         return f"model.layers.{parts[1]}.{_PER_LAYER[parts[2]]}.{parts[3]}"
-    raise ValueError(f"{file}: a Qwen2 model has no tensor {name}")
+    raise ValueError(f"{file}: a Qwen2 or Llama model has no tensor {name}")
 
 
 def _tied_embedding(tensors: Mapping[str, Any]) -> tuple[bool, bool]:
@@ -268,7 +276,9 @@ def dequantized(tensor: Any, rows: slice = slice(None)) -> np.ndarray:
     return np.asarray(dequantize(data, tensor.tensor_type), dtype=np.float32)
 
 
-def _write_weights(tensors: Mapping[str, Any], folder: Path, dtype: StoredType, source: str) -> dict[str, TypeRounding]:
+def _write_weights(
+    tensors: Mapping[str, Any], folder: Path, dtype: StoredType, source: str, config: Any
+) -> dict[str, TypeRounding]:
     """Write the tensors of the file `source` in shards of at most 4 GiB. Return the rounding of each tensor type."""
     import torch
     from safetensors.torch import save_file
@@ -283,6 +293,8 @@ def _write_weights(tensors: Mapping[str, Any], folder: Path, dtype: StoredType, 
         error, power = _rounding(values, tensor)
         entry = (values.size, float(tensor.n_bytes), error, power)
         roundings.setdefault(tensor.tensor_type.name.lower(), []).append(entry)
+        if config.model_type == "llama" and (heads := rotated_heads(name, config)):
+            values = values[split_halves(values.shape[0], heads)]
         weight = torch.from_numpy(values.copy() if not values.flags.writeable else values).to(stored)
         if size and size + weight.nbytes > SHARD_BYTES:
             save_file(shards[-1], folder / _shard_name(len(shards)), metadata={"format": "pt"})

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from alignment.models.formats import ADDED_TOKENS, ENDOFTEXT, IM_END
+from alignment.models.model_family import family_of
+from alignment.models.special_tokens import ADDED_TOKENS, ENDOFTEXT, IM_END, IM_START
 
 _CONTROL, _USER_DEFINED, _UNUSED = 3, 4, 5
 """Token types of llama.cpp (`llama_token_type`)."""
@@ -37,14 +38,43 @@ def _restore_unused(vocabulary: dict[str, int], holes: list[int], merges: list[t
     vocabulary.update(zip(missing, holes, strict=False))
 
 
+def _qwen2_tokenizer(vocabulary: dict[str, int], merges: list[tuple[str, str]], settings: dict[str, Any]) -> Any:
+    from transformers import Qwen2Tokenizer
+
+    make_tokenizer: Any = Qwen2Tokenizer
+    tokenizer = make_tokenizer(vocab=vocabulary, merges=merges, **settings)
+    tokenizer.unk_token = None
+    return tokenizer
+
+
+def _smollm_tokenizer(vocabulary: dict[str, int], merges: list[tuple[str, str]], settings: dict[str, Any]) -> Any:
+    """Return GPT-2's byte-level BPE that splits numbers into single digits, the tokenizer of SmolLM and SmolLM2."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = Tokenizer(models.BPE(vocabulary, merges))
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token=IM_START, unk_token=ENDOFTEXT, **settings)
+
+
+_MAKERS = {"qwen2": _qwen2_tokenizer, "smollm": _smollm_tokenizer}
+"""`tokenizer.ggml.pre` -> function that makes a tokenizer without added tokens."""
+
+
 def write_tokenizer(file: Path, reader: Any, folder: Path) -> None:
     """Write the tokenizer, its chat template, and a generation config with the tokenizer's stop tokens."""
     from tokenizers import AddedToken
-    from transformers import GenerationConfig, Qwen2Tokenizer
+    from transformers import GenerationConfig
 
     model, split = field_value(reader, "tokenizer.ggml.model"), field_value(reader, "tokenizer.ggml.pre")
-    if (model, split) != ("gpt2", "qwen2"):
-        raise ValueError(f"{file}: tokenizer {model!r} with pre-tokenizer {split!r} is not Qwen2's (gpt2, qwen2)")
+    if model != "gpt2" or split not in _MAKERS:
+        raise ValueError(
+            f"{file}: tokenizer {model!r} with pre-tokenizer {split!r} is not supported: it must be gpt2 with "
+            f"{' or '.join(_MAKERS)}"
+        )
     vocabulary: dict[str, int] = {}
     added: list[AddedToken] = []
     is_special = dict(ADDED_TOKENS)
@@ -66,15 +96,10 @@ def write_tokenizer(file: Path, reader: Any, folder: Path) -> None:
     _restore_unused(vocabulary, holes, merges)
     eos = names.get(field_value(reader, "tokenizer.ggml.eos_token_id", -1), ENDOFTEXT)
     pad = names.get(field_value(reader, "tokenizer.ggml.padding_token_id", -1), ENDOFTEXT)
-    make_tokenizer: Any = Qwen2Tokenizer
-    tokenizer = make_tokenizer(
-        vocab=vocabulary,  # includes added tokens, so that they keep their ids
-        merges=merges,
-        eos_token=eos,
-        pad_token=pad,
-        model_max_length=int(field_value(reader, "qwen2.context_length", 32768)),
-    )
-    tokenizer.unk_token = None
+    architecture = field_value(reader, "general.architecture")
+    length = int(field_value(reader, f"{architecture}.context_length", 32768))
+    # The vocabulary includes added tokens, so that they keep their ids.
+    tokenizer = _MAKERS[split](vocabulary, merges, {"eos_token": eos, "pad_token": pad, "model_max_length": length})
     tokenizer.add_tokens(added)
     tokenizer.chat_template = field_value(reader, "tokenizer.chat_template")
     tokenizer.save_pretrained(folder)
@@ -83,5 +108,6 @@ def write_tokenizer(file: Path, reader: Any, folder: Path) -> None:
         for token in dict.fromkeys([eos, *([ENDOFTEXT] if eos == IM_END else [])])
     ]
     end = tokenizer.convert_tokens_to_ids(ENDOFTEXT)
-    generation = GenerationConfig(bos_token_id=end, pad_token_id=end, eos_token_id=ends if len(ends) > 1 else ends[0])
+    begin = tokenizer.convert_tokens_to_ids(family_of(tokenizer).begin)
+    generation = GenerationConfig(bos_token_id=begin, pad_token_id=end, eos_token_id=ends if len(ends) > 1 else ends[0])
     generation.save_pretrained(folder)

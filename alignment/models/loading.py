@@ -24,6 +24,7 @@ from transformers import (
 )
 
 from alignment.models import formats
+from alignment.models.model_family import check_supported, family_of, stored_family
 from alignment.models.precision import resolve_dtype
 from alignment.models.source import Context, ModelSource, RandomInit
 
@@ -39,7 +40,8 @@ def load_tokenizer(source: ModelSource) -> PreTrainedTokenizerBase:
     """Load the tokenizer of a model.
 
     Raises:
-        ValueError: there is no tokenizer, or it lacks a special token of fill-in-the-middle or ChatML.
+        ValueError: there is no tokenizer, or it lacks a special token of its model family, or the toolkit can't train
+            models of this family.
     """
     location = source.tokenizer or source.checkpoint
     tokenizer: PreTrainedTokenizerBase
@@ -47,7 +49,9 @@ def load_tokenizer(source: ModelSource) -> PreTrainedTokenizerBase:
         tokenizer = AutoTokenizer.from_pretrained(location, revision=source.revision)
     except (OSError, ValueError) as error:
         raise ValueError(f"no tokenizer can be loaded from {location}: {_first_line(error)}") from None
-    for token, _ in formats.ADDED_TOKENS:
+    family = stored_family(Path(source.checkpoint)) if source.path else None
+    check_supported(family or family_of(tokenizer))
+    for token in family_of(tokenizer).added_tokens:
         formats.token_id(tokenizer, token)
     return tokenizer
 
@@ -208,27 +212,30 @@ def load_with_context(
 
 
 def set_stop_tokens(model: Any, tokenizer: PreTrainedTokenizerBase, chat: bool) -> None:
-    """Set the same stop tokens in tokenizer, config and generation config, and set the toolkit's chat template.
+    """Set the same stop tokens in tokenizer, config and generation config, and set the chat template of the training.
 
     Generation stops at `<|endoftext|>` for base models, and at `<|im_end|>` or `<|endoftext|>` for chat models, as in
     the generation config of Qwen2.5-Coder-Instruct.
     """
-    end, turn = (formats.token_id(tokenizer, token) for token in (formats.ENDOFTEXT, formats.IM_END))
-    tokenizer.chat_template = formats.CHAT_TEMPLATE
-    tokenizer.pad_token = formats.ENDOFTEXT
-    tokenizer.eos_token = formats.IM_END if chat else formats.ENDOFTEXT
-    model.config.bos_token_id = end
+    family = family_of(tokenizer)
+    begin, end, turn = (
+        formats.token_id(tokenizer, token) for token in (family.begin, family.end_of_text, family.end_of_turn)
+    )
+    tokenizer.chat_template = formats.training_template(tokenizer)
+    tokenizer.pad_token = family.end_of_text
+    tokenizer.eos_token = family.end_of_turn if chat else family.end_of_text
+    model.config.bos_token_id = begin
     model.config.pad_token_id = end
     model.config.eos_token_id = turn if chat else end
     generation = model.generation_config or GenerationConfig()
-    generation.bos_token_id = end
+    generation.bos_token_id = begin
     generation.pad_token_id = end
     generation.eos_token_id = [turn, end] if chat else end
     model.generation_config = generation
 
 
 def replaces_template(tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Whether training replaces the tokenizer's chat template by a different template, the toolkit's."""
+    """Whether training replaces the tokenizer's chat template by a different template, its family's."""
     messages = [
         {"role": "system", "content": "s"},
         {"role": "user", "content": "u"},
@@ -236,8 +243,11 @@ def replaces_template(tokenizer: PreTrainedTokenizerBase) -> bool:
     ]
     if not tokenizer.chat_template:
         return False
+    family = family_of(tokenizer)
+    if family.keeps_template:
+        return not formats.writes_family_format(tokenizer)
     try:
-        return str(tokenizer.apply_chat_template(messages, tokenize=False)) != formats.chat(messages)
+        return str(tokenizer.apply_chat_template(messages, tokenize=False)) != formats.chat(messages, family=family)
     except Exception:  # a template may raise anything
         return True
 
@@ -300,7 +310,8 @@ def merge_adapter(
 
 
 def _probe_ids(tokenizer: PreTrainedTokenizerBase) -> torch.Tensor:
-    text = formats.chat([{"role": "user", "content": "def add(a, b):\n    return a + b\n"}], True)
+    messages = [{"role": "user", "content": "def add(a, b):\n    return a + b\n"}]
+    text = formats.chat(messages, True, family=family_of(tokenizer))
     return torch.tensor([tokenizer.encode(text, add_special_tokens=False)])
 
 

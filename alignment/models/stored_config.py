@@ -30,7 +30,7 @@ def stored_config(path: Path) -> dict[str, Any] | None:
     """Return a model's config with the keys of config.json, or None if the config is missing or can't be read.
 
     Args:
-        path: a model folder with config.json, or a GGUF file of a Qwen2 model.
+        path: a model folder with config.json, or a GGUF file of a Qwen2 or Llama model.
     """
     if is_gguf(path) and path.is_file():
         return _gguf_config(path, path.stat().st_mtime_ns)
@@ -52,7 +52,8 @@ def _gguf_config(file: Path, changed: int) -> dict[str, Any] | None:
         from gguf import GGUFReader
 
         reader = GGUFReader(file)
-        values = {key: reader.fields[f"qwen2.{name}"].contents() for key, name in _GGUF_KEYS.items()}
+        kind = reader.fields["general.architecture"].contents()
+        values = {key: reader.fields[f"{kind}.{name}"].contents() for key, name in _GGUF_KEYS.items()}
         name = reader.fields["general.name"].contents() if "general.name" in reader.fields else ""
         rows = next(tensor.shape[1] for tensor in reader.tensors if tensor.name == "token_embd.weight")
     except (ImportError, ValueError, IndexError, KeyError, OverflowError, OSError, StopIteration):
@@ -60,4 +61,4 @@ def _gguf_config(file: Path, changed: int) -> dict[str, Any] | None:
     # Sizes up to 3B have a tied embedding (Qwen2.5-Coder report, table 1). Only the import compares the two matrices.
     tied = values["hidden_size"] <= 2048
     named = {"_name_or_path": name} if name else {}
-    return {**values, **named, "vocab_size": int(rows), "tie_word_embeddings": tied, "model_type": "qwen2"}
+    return {**values, **named, "vocab_size": int(rows), "tie_word_embeddings": tied, "model_type": kind}

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from alignment.models.stored_config import is_gguf
+from alignment.recipe.family_checks import check_family
 from alignment.recipe.gate_checks import check_gates
 from alignment.recipe.launch_checks import check_launch, uses_cpu
 from alignment.recipe.length_checks import check_lengths
@@ -45,6 +46,7 @@ def check(recipe: Recipe) -> Iterator[Mistake]:
     yield from check_row_kinds(recipe, graph)
     yield from check_gates(recipe, graph)
     yield from check_lengths(recipe, graph)
+    yield from check_family(recipe)
     yield from check_launch(recipe)
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alignment.models import formats
+from alignment.models.model_family import family_of
 from alignment.recipe import DpoStage
 from alignment.recipe.stage_request import StageRequest
 from alignment.rows.dialogue_pairs import pair_of
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 def run(request: StageRequest) -> dict[str, Any]:
     """Train on the stage's preference rows; see `alignment.recipe.DpoStage` for the settings."""
     tokenizer = load_stage_tokenizer(request)
-    tokenizer.chat_template = formats.CHAT_TEMPLATE
+    tokenizer.chat_template = formats.training_template(tokenizer)
     folder, counts = prepare_once(request, lambda folder: prepare_pairs(request, tokenizer, folder))
 
     def make_trainer(model: Any, args: Any, lora: Any) -> Any:
@@ -104,5 +105,6 @@ def _pairs(
                 continue
             counted["pairs"] += 1
             if len(probes) < PROBES:
-                probes.append(formats.chat(pair.prompt, add_generation_prompt=True, tools=pair.tools, escape=True))
+                probe = formats.chat(pair.prompt, True, tools=pair.tools, escape=True, family=family_of(tokenizer))
+                probes.append(probe)
             yield sample

@@ -38,6 +38,7 @@ from alignment.grading import open_grader, read_task
 from alignment.grading.task import check_task, tier_of
 from alignment.logs import get_logger
 from alignment.models import formats
+from alignment.models.model_family import ModelFamily, family_of
 from alignment.recipe import GrpoStage
 from alignment.recipe.stage_request import StageRequest
 from alignment.rewards import build_rewards
@@ -77,7 +78,7 @@ def run(request: StageRequest) -> dict[str, Any]:
     check_vllm(stage.train)
     watch = RolloutWatch()
     tokenizer = load_stage_tokenizer(request)
-    tokenizer.chat_template = formats.CHAT_TEMPLATE
+    tokenizer.chat_template = formats.training_template(tokenizer)
     with open_grader(request.sandbox) as grader:
         grader.check()
         environment = None if stage.environment is None else build_environment(stage.environment, grader)
@@ -223,7 +224,7 @@ def prepare_tasks(
             if task[TIER_COLUMN] == "B" and stage.forgeable == "refuse":
                 counted["dropped_forgeable"] += 1
                 continue
-            prompt, text = _prompt(task, row, tools)
+            prompt, text = _prompt(task, row, tools, family_of(tokenizer))
             length = len(tokenizer.encode(text, add_special_tokens=False))
             if stage.max_prompt_length is not None and length > stage.max_prompt_length:
                 counted["dropped_overlong"] += 1
@@ -244,7 +245,8 @@ def prepare_tasks(
         )
     counted["tasks"] = len(tasks)
     if not isinstance(tasks[0]["prompt"], str):
-        texts = [formats.chat(task["prompt"], add_generation_prompt=True, tools=tools) for task in tasks[:4]]
+        family = family_of(tokenizer)
+        texts = [formats.chat(task["prompt"], True, tools=tools, family=family) for task in tasks[:4]]
         write_probes(texts, folder)
     rows = Dataset.from_list(tasks)
     if stage.train.get("shuffle_dataset", True):
@@ -254,13 +256,15 @@ def prepare_tasks(
     return {**counted, **({"reference_tokens": longest} if longest else {}), **screen.counts()}
 
 
-def _prompt(task: dict[str, Any], row: Row, tools: Sequence[dict[str, Any]]) -> tuple[list[dict[str, str]] | str, str]:
-    """Return the prompt of a task for TRL, and the text that the model gets."""
+def _prompt(
+    task: dict[str, Any], row: Row, tools: Sequence[dict[str, Any]], family: ModelFamily
+) -> tuple[list[dict[str, str]] | str, str]:
+    """Return the prompt of a task for TRL, and the text that a model of this family gets."""
     if task[ANSWER] in TEXT_FORMS:
         text = prompt_text(row)
         return text, text
-    prompt = [{"role": "user", "content": formats.escape_special_text(row["prompt"])}]
-    return prompt, formats.chat(prompt, add_generation_prompt=True, tools=tools)
+    prompt = [{"role": "user", "content": formats.escape_special_text(row["prompt"], family)}]
+    return prompt, formats.chat(prompt, add_generation_prompt=True, tools=tools, family=family)
 
 
 def _task(stage: GrpoStage, row: Row, where: str) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alignment.models import formats
+from alignment.models.model_family import family_of
 from alignment.recipe import KtoStage
 from alignment.recipe.stage_request import StageRequest
 from alignment.rows.feedback_rows import ChatFeedback, feedback_of
@@ -34,8 +35,8 @@ def run(request: StageRequest) -> dict[str, Any]:
     If all rows are completions from editors, the model keeps the end token of the model that it starts from.
     """
     tokenizer = load_stage_tokenizer(request)
-    is_chat_model = tokenizer.eos_token == formats.IM_END
-    tokenizer.chat_template = formats.CHAT_TEMPLATE
+    is_chat_model = tokenizer.eos_token == family_of(tokenizer).end_of_turn
+    tokenizer.chat_template = formats.training_template(tokenizer)
     folder, counts = prepare_once(request, lambda folder: prepare_feedback(request, tokenizer, folder))
 
     def make_trainer(model: Any, args: Any, lora: Any) -> Any:
@@ -113,7 +114,6 @@ def _samples(
             if isinstance(feedback, ChatFeedback):
                 counted["chat"] += 1
                 if len(probes) < PROBES:
-                    probes.append(
-                        formats.chat(feedback.prompt, add_generation_prompt=True, tools=feedback.tools, escape=True)
-                    )
+                    family = family_of(tokenizer)
+                    probes.append(formats.chat(feedback.prompt, True, tools=feedback.tools, escape=True, family=family))
             yield sample

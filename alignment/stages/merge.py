@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 
 from alignment.evaluation import evaluate
 from alignment.logs import get_logger
-from alignment.models import formats, loading
+from alignment.models import loading
+from alignment.models.model_family import family_of
 from alignment.models.source import ModelSource
 from alignment.models.weight_merging import merge_into
 from alignment.recipe import MergeStage
@@ -83,7 +84,7 @@ def write_merged(
     """Merge the checkpoints with these weights, and save the merged model. Return whether the model is a chat model."""
     first = inputs.sources[0]
     tokenizer = loading.load_tokenizer(first)
-    chat = tokenizer.eos_token == formats.IM_END if stage.chat is None else stage.chat
+    chat = tokenizer.eos_token == family_of(tokenizer).end_of_turn if stage.chat is None else stage.chat
     model = loading.load(first, tokenizer)
     merge_into(
         model,

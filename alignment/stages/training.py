@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from alignment.logs import get_logger
 from alignment.models import kernels, loading
+from alignment.models.model_family import family_of
 from alignment.models.precision import resolve_training
 from alignment.models.source import ModelSource
 from alignment.processes import heartbeat, wait_for
@@ -57,7 +58,8 @@ def load_stage_tokenizer(request: StageRequest) -> PreTrainedTokenizerBase:
     assert request.model is not None
     tokenizer = loading.load_tokenizer(request.model)
     if request.rank == 0 and request.stage.kind != "pretrain" and loading.replaces_template(tokenizer):
-        logger.info("      conversations use Qwen2.5-Coder's ChatML template instead of the model's own")
+        template = "Qwen2.5-Coder's ChatML" if family_of(tokenizer).has_tools else f"{family_of(tokenizer).name}'s"
+        logger.info("      conversations use %s template instead of the model's own", template)
     return tokenizer
 
 

@@ -15,6 +15,7 @@ from typing import Any, TypedDict
 
 from alignment.models import formats
 from alignment.models.formats import Tokenizer
+from alignment.models.model_family import family_of
 from alignment.rows.dialogue_pairs import Dialogue, DialoguePair
 
 
@@ -63,7 +64,7 @@ def _encode(
     newline, header = formats.encode_text(tokenizer, "\n"), _answer_header(tokenizer)
     ids: list[int] = []
     mask: list[int] = []
-    for turn in formats.chat_turns([*prompt, *answers], tools):
+    for turn in formats.chat_turns([*prompt, *answers], tools, family_of(tokenizer)):
         (first, _), *pieces = turn.pieces
         text = formats.encode_segments(tokenizer, [(f"{turn.role}\n{first}", False), *pieces])
         whole = [start, *text, end, *newline]

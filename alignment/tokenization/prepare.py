@@ -21,6 +21,7 @@ from alignment.files import write_json
 from alignment.logs import get_logger
 from alignment.models import formats
 from alignment.models.formats import IGNORED
+from alignment.models.model_family import family_of
 from alignment.processes import heartbeat, wait_for
 from alignment.recipe.schema import DataSource
 from alignment.recipe.stage_request import NO_TARGETS, ScreenTargets, StageRequest
@@ -194,7 +195,7 @@ def _prepare_epoch(
         windows = None
         if rules.context_fim is not None:
             windows = FimWindows(tokenizer, rules.context_fim, rules.max_length, rng, counts)
-        segments = row_segments(source, rules, rng, counts, probes, clean, windows)
+        segments = row_segments(source, rules, rng, counts, probes, clean, windows, family_of(tokenizer))
         part = _tokenized(segments, source, tokenizer, rules, counts, work / f"source-{number}.arrow")
         name = Path(source.data).name
         by_source[f"{name} ({number + 1})" if name in by_source else name] = dict(counts)
@@ -254,12 +255,13 @@ def _tokenized(
 
 def _encode(tokenizer: PreTrainedTokenizerBase, batch: list[list[Segment] | TokenSample]) -> Iterator[_Sample]:
     """Encode the segments of many rows with one call of the tokenizer."""
+    family = family_of(tokenizer)
     plain = {
         text
         for row in batch
         if isinstance(row, list)
         for text, special, _ in row
-        if not special and not formats.contains_special_text(text)
+        if not special and not formats.contains_special_text(text, family)
     }
     texts = sorted(plain - {""})
     ids_of_text: dict[str, list[int]] = {"": []}

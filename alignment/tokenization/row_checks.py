@@ -17,7 +17,9 @@ from alignment.files import write_text
 from alignment.fingerprints import fingerprint, package_versions
 from alignment.grading.task import check_task
 from alignment.models import formats
+from alignment.models.model_family import QWEN2_5, ModelFamily, family_of
 from alignment.recipe.environment_checks import missing_tools
+from alignment.recipe.family_checks import recipe_family
 from alignment.recipe.problems import Mistake, Place
 from alignment.recipe.row_kind_checks import BENCHMARK_KINDS, RowReader, located_kind, origin_of, row_readers
 from alignment.recipe.schema import DpoStage, EvaluateStage, GrpoStage, KtoStage, Recipe, SftStage, TrainingStage
@@ -115,9 +117,10 @@ def check_rows(recipe: Recipe, limit: int | None = None) -> tuple[list[Mistake],
     """
     mistakes: list[Mistake] = []
     notes: list[str] = []
+    family = recipe_family(recipe) or QWEN2_5
     for node, place, reader in _known_readers(recipe):
         rule = _length_rule(recipe, node) if node is not None else None
-        report = _report(node, reader, rule, limit)
+        report = _report(node, reader, rule, limit, family)
         mistakes += ((place, message) for message in _mistakes(report, rule))
         if recipe.sandbox.address is None:
             path = display(reader.reference.path())
@@ -165,7 +168,9 @@ def _known_readers(recipe: Recipe) -> Iterator[tuple[StageNode | None, Place, Ro
             yield None, read.place, RowReader(read.place, read.reference, (), "training rows are compared with")
 
 
-def _report(node: StageNode | None, reader: RowReader, rule: _LengthRule | None, limit: int | None) -> RowReport:
+def _report(
+    node: StageNode | None, reader: RowReader, rule: _LengthRule | None, limit: int | None, family: ModelFamily
+) -> RowReport:
     report = RowReport(reader)
     most = min((number for number in (limit, reader.limit) if number is not None), default=None)
     try:
@@ -178,19 +183,19 @@ def _report(node: StageNode | None, reader: RowReader, rule: _LengthRule | None,
                 continue
             try:
                 row = convert(row, reader.format, where)
-                if not _check_row(node, reader, row, where):
+                if not _check_row(node, reader, row, where, family):
                     report.equal.append(where)
                     continue
             except ValueError as error:
                 report.add_error(str(error))
                 continue
-            _look_at_texts(report, row, where, rule)
+            _look_at_texts(report, row, where, rule, family)
     except (ValueError, OSError) as error:
         report.add_error(str(error))
     return report
 
 
-def _check_row(node: StageNode, reader: RowReader, row: Row, where: str) -> bool:
+def _check_row(node: StageNode, reader: RowReader, row: Row, where: str, family: ModelFamily) -> bool:
     """Check one row in the same way as the stage will.
 
     Return False if the row is a preference between two equal answers.
@@ -213,7 +218,7 @@ def _check_row(node: StageNode, reader: RowReader, row: Row, where: str) -> bool
         check_columns(row, "conversation", where)
         messages, tools = conversation_of(row, where)
         if isinstance(node.stage, TrainingStage):
-            list(chat_segments(messages, where, tools))
+            list(chat_segments(messages, where, tools, family))
     elif kind == "preference":
         return pair_of(row, where) is not None
     elif kind == "feedback":
@@ -234,12 +239,12 @@ def _check_task(node: StageNode, row: Row, where: str) -> None:
     check_task(row, where)
 
 
-def _look_at_texts(report: RowReport, row: Row, where: str, rule: _LengthRule | None) -> None:
+def _look_at_texts(report: RowReport, row: Row, where: str, rule: _LengthRule | None, family: ModelFamily) -> None:
     """Add a valid row to the report if its texts contain a special token, or if it has more tokens than the limit."""
     if isinstance(row.get("language"), str) and row.get("tests"):
         report.languages.add(row["language"])
     texts = all_texts(row)
-    if any(map(formats.contains_special_text, texts)):
+    if any(formats.contains_special_text(text, family) for text in texts):
         report.special.append(where)
     # A byte-level tokenizer makes at most one token of a byte. Each turn has up to 8 more, the default system prompt
     # 40.
@@ -325,7 +330,7 @@ def _sample_length(row: Row, tokenizer: Any) -> int:
     """Count the tokens of a conversation or document."""
     if "messages" in row:
         messages, tools = conversation_of(row, "a conversation")
-        segments = chat_segments(messages, "a conversation", tools)
+        segments = chat_segments(messages, "a conversation", tools, family_of(tokenizer))
         return sum(1 if special else len(formats.encode_text(tokenizer, text)) for text, special, _ in segments)
     return 1 + sum(len(formats.encode_text(tokenizer, text)) for text in all_texts(row))
 
@@ -346,5 +351,6 @@ def _feedback_length(row: Row, tokenizer: Any) -> int:
 
 def _prompt_length(row: Row, tokenizer: Any) -> int:
     """Count the tokens of a task's prompt, written as a conversation."""
-    prompt = [{"role": "user", "content": formats.escape_special_text(row["prompt"])}]
-    return len(tokenizer.encode(formats.chat(prompt, add_generation_prompt=True)))
+    family = family_of(tokenizer)
+    prompt = [{"role": "user", "content": formats.escape_special_text(row["prompt"], family)}]
+    return len(tokenizer.encode(formats.chat(prompt, add_generation_prompt=True, family=family)))

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from alignment.models import formats
+from alignment.models.model_family import QWEN2_5, ModelFamily
 from alignment.recipe.schema import DataSource
 from alignment.recipe.stage_parts import Fim
 from alignment.rows.kinds import Row, check_columns, check_document, document_files, kind_of
@@ -66,6 +67,7 @@ def row_segments(
     probes: list[str],
     rows: Iterable[tuple[int, Row]],
     windows: FimWindows | None = None,
+    family: ModelFamily = QWEN2_5,
 ) -> Iterator[list[Segment] | TokenSample]:
     """Yield the segments of each row of a `data:` entry, and the samples of documents for context-level FIM.
 
@@ -77,6 +79,7 @@ def row_segments(
         probes: list to which up to `PROBES` prompts of conversations are added.
         rows: (row number, row) pairs of the rows to use.
         windows: cuts documents for context-level FIM. None for document level.
+        family: the family of the model that is trained.
 
     Raises:
         ValueError: a row is malformed, or neither a document nor a conversation. The message names file and row.
@@ -96,8 +99,8 @@ def row_segments(
         elif kind == "conversation":
             messages, tools = conversation_of(row, where)
             if len(probes) < PROBES and len(messages) > 1 and messages[-1]["role"] == "assistant":
-                probes.append(formats.chat(messages[:-1], add_generation_prompt=True, tools=tools, escape=True))
-            yield list(chat_segments(messages, where, tools))
+                probes.append(formats.chat(messages[:-1], True, tools=tools, escape=True, family=family))
+            yield list(chat_segments(messages, where, tools, family))
         else:
             raise ValueError(f"{where}: a {kind} can't be trained on here; use documents and conversations")
 
@@ -202,7 +205,10 @@ def choose_span(text: str, rng: random.Random, spans: FimSpans, language: str = 
 
 
 def chat_segments(
-    messages: Sequence[Mapping[str, Any]], where: str, tools: Sequence[Mapping[str, Any]] = ()
+    messages: Sequence[Mapping[str, Any]],
+    where: str,
+    tools: Sequence[Mapping[str, Any]] = (),
+    family: ModelFamily = QWEN2_5,
 ) -> Iterator[Segment]:
     """Yield the segments of a conversation in ChatML.
 
@@ -210,16 +216,22 @@ def chat_segments(
 
     Args:
         messages: messages as `alignment.rows.messages.messages_of` returns them. A key of
-            `alignment.rows.messages.LOSS_MARKS` can exclude an answer from the loss. Qwen2.5's default system prompt is
-            added if the first message is not a system prompt.
+            `alignment.rows.messages.LOSS_MARKS` can exclude an answer from the loss. The family's default system
+            prompt is added if the first message is not a system prompt.
         where: file and row number, for errors.
         tools: descriptions of the tools, for the system message.
+        family: the family of the model that is trained.
 
     Raises:
-        ValueError: the conversation has no answer to learn, or a blank answer.
+        ValueError: the conversation has no answer to learn, or a blank answer, or tools that the family's template
+            can't write.
     """
     check_learned(messages, where)
-    for turn in formats.chat_turns(messages, tools):
+    try:
+        turns = formats.chat_turns(messages, tools, family)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
+    for turn in turns:
         learned = turn.first >= 0 and is_learned(messages[turn.first])
         yield Segment(formats.IM_START, True, False)
         pieces = turn.pieces

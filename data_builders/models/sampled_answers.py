@@ -20,6 +20,7 @@ from alignment.evaluation.answer_forms import (
 )
 from alignment.grading import open_grader
 from alignment.models import formats
+from alignment.models.model_family import ModelFamily, family_of
 from alignment.models.source import EngineName
 from alignment.progress import Progress
 from alignment.settings import Positive, Settings, Share
@@ -90,7 +91,7 @@ def sample_answers(
         engine = open_engine(str(context.model), settings.engine, settings.batch_size, context.dtype)
     jobs = []
     for index, row in enumerate(rows):
-        ids = engine.tokenizer.encode(_prompt(row), add_special_tokens=False)
+        ids = engine.tokenizer.encode(_prompt(row, family_of(engine.tokenizer)), add_special_tokens=False)
         text_form = form_of(row) in TEXT_FORMS
         stop_ids = formats.stop_token_ids(engine.tokenizer, formats.FIM_STOP_TOKENS) if text_form else []
         for sample in range(settings.n):
@@ -122,12 +123,12 @@ def sample_answers(
     return answers
 
 
-def _prompt(row: Mapping[str, Any]) -> str:
+def _prompt(row: Mapping[str, Any], family: ModelFamily) -> str:
     """Return the prompt of a row with its special tokens written out."""
     if form_of(row) in TEXT_FORMS:
         return prompt_text(row)
-    message = {"role": "user", "content": formats.escape_special_text(row["prompt"])}
-    return formats.chat([message], add_generation_prompt=True)
+    message = {"role": "user", "content": formats.escape_special_text(row["prompt"], family)}
+    return formats.chat([message], add_generation_prompt=True, family=family)
 
 
 def grade_answers(

@@ -184,13 +184,17 @@ class Checkpoint:
         """
         from alignment.evaluation.engines.protocol import GenerationJob
         from alignment.models import formats
+        from alignment.models.model_family import family_of
 
         engine = self._load()
+        family = family_of(engine.tokenizer)
         jobs = []
         for index, prompt in enumerate(prompts):
             # Special tokens in the content would end the message.
-            safe = [{**message, "content": formats.escape_special_text(message["content"])} for message in prompt]
-            text = formats.chat(safe, add_generation_prompt=True)
+            safe = [
+                {**message, "content": formats.escape_special_text(message["content"], family)} for message in prompt
+            ]
+            text = formats.chat(safe, add_generation_prompt=True, family=family)
             ids = engine.tokenizer.encode(text, add_special_tokens=False)
             for sample in range(n):
                 draw = (seed * 1_000_003 + index * 1009 + sample) & (2**63 - 1)

@@ -105,13 +105,13 @@ def test_files_that_are_no_models_are_refused_by_name(folder, tmp_path):
 def test_a_file_of_another_architecture_is_refused(tmp_path):
     from gguf import GGUFWriter
 
-    writer = GGUFWriter(tmp_path / "other.gguf", "llama")
+    writer = GGUFWriter(tmp_path / "other.gguf", "gemma")
     writer.add_tensor("token_embd.weight", np.zeros((8, 32), dtype=np.float32))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-    with pytest.raises(ValueError, match="architecture 'llama' is not supported: use a qwen2"):
+    with pytest.raises(ValueError, match="architecture 'gemma' is not supported: use a file of qwen2 or llama"):
         import_gguf(tmp_path / "other.gguf", tmp_path / "out")
 
 

@@ -18,6 +18,7 @@ from typing import Any
 from alignment.evaluation.benchmark_request import BenchmarkRequest
 from alignment.evaluation.problem import Benchmark, Problem
 from alignment.models import formats
+from alignment.models.model_family import family_of
 from alignment.rows.reading import read_rows
 
 LENGTHS = {"needle-8k": 8192, "needle-32k": 32_768, "needle-128k": 131_072}
@@ -61,7 +62,7 @@ class HaystackPrompt:
 
     def text(self, tokenizer: Any) -> str:
         ids = self.filler.ids(tokenizer)
-        without_filler = self._with_question(f"\n\n\n{self.needle}\n\n\n")
+        without_filler = self._with_question(f"\n\n\n{self.needle}\n\n\n", tokenizer)
         filler_tokens = self.length - len(_encode(tokenizer, without_filler)) - ANSWER_TOKENS - _MARGIN
         if filler_tokens < 1:
             raise ValueError(f"{self.length} tokens are too few for needle, question and answer: use a longer needle-*")
@@ -70,13 +71,15 @@ class HaystackPrompt:
         lines = tokenizer.decode(filler_ids).splitlines(keepends=True)
         line = round(self.depth * len(lines))
         before, after = "".join(lines[:line]), "".join(lines[line:])
-        return self._with_question(f"{before.rstrip()}\n\n\n{self.needle}\n\n{after.rstrip()}\n")
+        return self._with_question(f"{before.rstrip()}\n\n\n{self.needle}\n\n{after.rstrip()}\n", tokenizer)
 
-    def _with_question(self, file: str) -> str:
+    def _with_question(self, file: str, tokenizer: Any) -> str:
         if not self.chat:
             return file + self.question
         message = f"{file}\n\nComplete the last line; answer with the number alone:\n\n{self.question.strip()}"
-        return formats.chat([{"role": "user", "content": formats.escape_special_text(message)}], True)
+        family = family_of(tokenizer)
+        safe = formats.escape_special_text(message, family)
+        return formats.chat([{"role": "user", "content": safe}], True, family=family)
 
     def encode(self, tokenizer: Any) -> list[int]:
         return _encode(tokenizer, self.text(tokenizer))
