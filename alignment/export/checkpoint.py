@@ -1,4 +1,4 @@
-"""Open the Hugging Face folder of a Qwen2 model without torch, and check its tensors against its config.json.
+"""Open the Hugging Face folder of a Qwen2 or Llama model without torch, and check its tensors against its config.json.
 
 Errors in the folder are found before an export writes anything: an adapter instead of a model, a truncated or missing
 shard, tensors that do not fit the config, tied embeddings with different values.
@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from alignment.models.stored_config import ARCHITECTURES
 from alignment.models.stored_tensors import FLOAT_DTYPES, StoredTensor, read_safetensors_header, to_float32
 
 SIZES = (
@@ -28,7 +29,7 @@ SIZES = (
 
 @dataclass(frozen=True)
 class Qwen2Checkpoint:
-    """A Qwen2 model folder that passed the checks of `open_checkpoint`."""
+    """A folder with a Qwen2 model, or a Llama model of the same shape, that passed the checks of `open_checkpoint`."""
 
     folder: Path
     config: dict[str, Any]
@@ -37,6 +38,11 @@ class Qwen2Checkpoint:
     """Hugging Face name -> tensor, for exactly the tensors that the config requires."""
     tied: bool
     """Whether the output head shares the embedding's weights."""
+
+    @property
+    def architecture(self) -> str:
+        """`model_type` of config.json, which is also the architecture in GGUF files."""
+        return str(self.config["model_type"])
 
     @property
     def layers(self) -> int:
@@ -96,7 +102,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def open_checkpoint(folder: str | Path) -> Qwen2Checkpoint:
-    """Open a Qwen2 model folder.
+    """Open a folder with a Qwen2 or Llama model.
 
     Raises:
         ValueError: The folder, its config or its weights are wrong. The message names the file and says what to do.
@@ -112,9 +118,14 @@ def open_checkpoint(folder: str | Path) -> Qwen2Checkpoint:
             )
         raise ValueError(f"{folder} has no config.json: it is not a Hugging Face model folder")
     config = read_json(folder / "config.json")
-    if config.get("model_type") != "qwen2":
+    if config.get("model_type") not in ARCHITECTURES:
         raise ValueError(
-            f"{folder}/config.json has model_type {config.get('model_type')!r}: only qwen2 models can be exported"
+            f"{folder}/config.json has model_type {config.get('model_type')!r}: only {' and '.join(ARCHITECTURES)} models can "
+            "be exported"
+        )
+    if config["model_type"] == "llama" and (config.get("attention_bias") or config.get("mlp_bias")):
+        raise ValueError(
+            f"{folder}/config.json has attention_bias or mlp_bias: Llama models with biases can't be exported"
         )
     if "quantization_config" in config:
         raise ValueError(f"{folder} is already quantized: export the full-precision model that it was made from")
@@ -178,7 +189,7 @@ def read_float_tensors(file: Path) -> dict[str, StoredTensor]:
 
 
 def expected_shapes(config: dict[str, Any], tied: bool) -> dict[str, tuple[int, ...]]:
-    """Return the name and shape of every tensor of a Qwen2 model that has this config.json."""
+    """Return the name and shape of every tensor of a Qwen2 or Llama model that has this config.json."""
     hidden, ffn = config["hidden_size"], config["intermediate_size"]
     heads = config["num_attention_heads"]
     head_dim = config.get("head_dim") or hidden // heads
@@ -198,6 +209,8 @@ def expected_shapes(config: dict[str, Any], tied: bool) -> dict[str, tuple[int, 
         "mlp.up_proj.weight": (ffn, hidden),
         "mlp.down_proj.weight": (hidden, ffn),
     }
+    if config["model_type"] == "llama":
+        layer = {name: shape for name, shape in layer.items() if not name.endswith(".bias")}
     shapes: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (rows, hidden)}
     for number in range(config["num_hidden_layers"]):
         shapes |= {f"model.layers.{number}.{name}": shape for name, shape in layer.items()}
@@ -233,6 +246,10 @@ def _check_tensors(
                 "set tie_word_embeddings to false if the head was trained, otherwise save the model again"
             )
     if surplus:
-        kind = "unmerged adapter tensors" if any("lora_" in name for name in surplus) else "tensors no Qwen2 model has"
+        kind = (
+            "unmerged adapter tensors"
+            if any("lora_" in name for name in surplus)
+            else f"tensors no {config['model_type']} model has"
+        )
         raise ValueError(f"{folder} holds {len(surplus)} {kind}, first {surplus[0]}: merge or remove them")
     return {name: stored[name] for name in shapes}

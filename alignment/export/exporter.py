@@ -135,7 +135,14 @@ def _check_options(options: ExportOptions) -> None:
 def _check_targets(
     targets: Sequence[Target], checkpoint: Qwen2Checkpoint, options: ExportOptions, *, has_calibration: bool
 ) -> None:
-    """Raise ValueError if packages or options that the targets need are missing, or weights are not finite."""
+    """Raise ValueError if packages or options that the targets need are missing, or weights are not finite, or the
+    targets are not supported for the model's architecture.
+    """
+    if checkpoint.architecture != "qwen2" and (other := [target.text for target in targets if target.kind != "gguf"]):
+        raise ValueError(
+            f"{', '.join(other)}: {checkpoint.architecture} models can be exported to GGUF levels only, such as q8_0: the "
+            "other formats have files with Qwen2.5-Coder's prompts"
+        )
     if message := missing_packages(targets):
         raise ValueError(message)
     if any(target.kind == "adapter" for target in targets) and options.adapter is None:

@@ -23,6 +23,7 @@ from alignment.export.gguf_metadata import ModelDescription, describe_model, des
 from alignment.export.levels import Level, ModelTraits, tensor_type
 from alignment.export.llamacpp import LlamaCppLibrary
 from alignment.export.vocabulary import read_vocabulary
+from alignment.models.rope_layout import neighbours, rotated_heads
 from alignment.models.stored_tensors import StoredTensor, to_float32
 from alignment.progress import Progress
 
@@ -68,6 +69,17 @@ class TensorPlan:
     size_bytes: int
     fallback: bool
     """Whether the type is larger than the type that the level prescribes, see `tensor_type`."""
+    heads: int = 0
+    """For a query or key weight of a Llama model, the number of heads, whose rows llama.cpp has in another order. 0 for
+    all other tensors."""
+
+    def chunks(self) -> Iterator[np.ndarray]:
+        """Yield the stored values in chunks of rows, in the order of the GGUF file."""
+        if not self.heads:
+            yield from self.source.chunks()
+            return
+        rows = self.source.raw()
+        yield rows[neighbours(rows.shape[0], self.heads)]
 
 
 @dataclass(frozen=True)
@@ -90,14 +102,17 @@ def plan_tensors(checkpoint: Qwen2Checkpoint, level: Level, imatrix: bool = Fals
 
     config = checkpoint.config
     heads = config["num_attention_heads"]
-    model = ModelTraits(checkpoint.layers, checkpoint.tied, heads // config.get("num_key_value_heads", heads))
+    key_heads = config.get("num_key_value_heads", heads)
+    model = ModelTraits(checkpoint.layers, checkpoint.tied, heads // key_heads)
     plans = []
     for source in checkpoint.tensors.values():
         name = gguf_name(source.name)
         type_name, fallback = tensor_type(level, name, source.shape, model, imatrix)
         kind = GGMLQuantizationType[type_name]
         block, block_bytes = GGML_QUANT_SIZES[kind]
-        plans.append(TensorPlan(name, source, type_name, int(kind), source.weights // block * block_bytes, fallback))
+        size = source.weights // block * block_bytes
+        rotated = rotated_heads(source.name, heads, key_heads) if checkpoint.architecture == "llama" else 0
+        plans.append(TensorPlan(name, source, type_name, int(kind), size, fallback, rotated))
     return plans
 
 
@@ -133,7 +148,7 @@ def write_gguf(
     plans = plan_tensors(checkpoint, level, imatrix is not None)
     scratch = _scratch_folder(out, sum(plan.size_bytes for plan in plans) + 64 * len(vocabulary.tokens))
     try:
-        writer = GGUFWriter(scratch / out.name, "qwen2", split_max_size=split_bytes)
+        writer = GGUFWriter(scratch / out.name, checkpoint.architecture, split_max_size=split_bytes)
         describe_model(writer, checkpoint, level, description)
         describe_vocabulary(writer, vocabulary)
         names = _write_tensors(writer, plans, imatrix, None if level.is_float else LlamaCppLibrary(), threads)
@@ -222,7 +237,7 @@ def _encoded(
     At most `workers` + 1 chunks are in memory.
     """
     waiting: list[Future[np.ndarray]] = []
-    for raw in plan.source.chunks():
+    for raw in plan.chunks():
         waiting.append(pool.submit(_encode, plan, raw, importance, library))
         if len(waiting) > workers:
             yield waiting.pop(0).result().data

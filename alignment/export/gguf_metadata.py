@@ -1,4 +1,4 @@
-"""Write the GGUF metadata of a Qwen2 model: architecture, RoPE and YaRN, tokenizer, provenance."""
+"""Write the GGUF metadata of a Qwen2 or Llama model: architecture, RoPE and YaRN, tokenizer, provenance."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class ModelDescription:
 def describe_model(
     writer: GGUFWriter, checkpoint: Qwen2Checkpoint, level: Level, description: ModelDescription
 ) -> None:
-    """Write the `general.*` and `qwen2.*` keys.
+    """Write the `general.*` keys and the keys of the architecture, such as `qwen2.block_count`.
 
     Provenance is written to keys `alignment.*`, which other programs ignore.
     """
@@ -56,6 +56,9 @@ def describe_model(
     writer.add_feed_forward_length(config["intermediate_size"])
     writer.add_head_count(heads)
     writer.add_head_count_kv(config.get("num_key_value_heads", heads))
+    if checkpoint.architecture == "llama":
+        writer.add_vocab_size(checkpoint.vocabulary_rows)
+        writer.add_rope_dimension_count(config.get("head_dim") or config["hidden_size"] // heads)
     if head_dim := config.get("head_dim"):
         writer.add_key_length(head_dim)
         writer.add_value_length(head_dim)
@@ -107,7 +110,7 @@ def _describe_rope(writer: GGUFWriter, checkpoint: Qwen2Checkpoint) -> None:
 def describe_vocabulary(writer: GGUFWriter, vocabulary: Vocabulary) -> None:
     """Write the `tokenizer.*` keys."""
     writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre("qwen2")
+    writer.add_tokenizer_pre(vocabulary.pre_tokenizer)
     writer.add_token_list(vocabulary.tokens)
     writer.add_token_types(vocabulary.types)
     writer.add_token_merges(vocabulary.merges)

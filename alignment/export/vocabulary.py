@@ -1,4 +1,4 @@
-"""Read the tokenizer of a Qwen2 model in the form of GGUF: tokens, types, merges, special ids, chat template."""
+"""Read the tokenizer of a model in the form of GGUF: tokens, types, merges, special ids, chat template."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 from alignment.export.checkpoint import Qwen2Checkpoint, read_json
 from alignment.models import formats
+from alignment.models.model_family import QWEN2_5, recognize
 
 # GGUF token types (`gguf.TokenType`).
 NORMAL, CONTROL, USER_DEFINED, UNUSED = 1, 3, 4, 5
@@ -16,6 +17,11 @@ NORMAL, CONTROL, USER_DEFINED, UNUSED = 1, 3, 4, 5
 QWEN2_SPLIT = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
+# The steps before BPE in tokenizer.json of SmolLM2, which llama.cpp implements as the pre-tokenizer "smollm".
+SMOLLM_STEPS = [
+    {"type": "Digits", "individual_digits": True},
+    {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True},
+]
 # Released checkpoints have up to 399 more embedding rows than tokens (152064 rows, 151665 tokens).
 MAX_PADDING_ROWS = 1024
 # Ordinary tokens that llama.cpp (0.6.0, src/llama-vocab.cpp) treats as ends of generation because of their text. It
@@ -44,20 +50,23 @@ class Vocabulary:
     special: dict[str, int]
     """Ids of the special tokens, keyed by GGUF's name of the token (`eos`, `fim_pre`, ...)."""
     chat_template: str | None
+    pre_tokenizer: str = "qwen2"
+    """Name of the rule in llama.cpp that splits text before BPE."""
 
 
 def read_vocabulary(checkpoint: Qwen2Checkpoint) -> Vocabulary:
     """Read the vocabulary from tokenizer.json and tokenizer_config.json.
 
     Raises:
-        ValueError: tokenizer.json is missing, or is not the Qwen2 tokenizer of this model.
+        ValueError: tokenizer.json is missing, or is not a tokenizer that llama.cpp's pre-tokenizers qwen2 or smollm
+            equal.
     """
     folder, rows = checkpoint.folder, checkpoint.vocabulary_rows
     path = folder / "tokenizer.json"
     if not path.is_file():
         raise ValueError(f"{folder} has no tokenizer.json: save the tokenizer into the model's folder")
     tokenizer = read_json(path)
-    _check_is_qwen2(path, tokenizer)
+    pre_tokenizer = _pre_tokenizer(path, tokenizer)
     model = tokenizer["model"]
     added = {entry["id"]: entry for entry in tokenizer.get("added_tokens", [])}
     _check_added(path, added)
@@ -77,10 +86,12 @@ def read_vocabulary(checkpoint: Qwen2Checkpoint) -> Vocabulary:
     ids = {entry["content"]: number for number, entry in added.items()}
     settings = read_json(folder / "tokenizer_config.json") if (folder / "tokenizer_config.json").is_file() else {}
     special = _special_ids(path, checkpoint.config, settings, ids)
-    return Vocabulary(tokens, types, _merges(model["merges"]), special, read_chat_template(folder, settings))
+    template = read_chat_template(folder, settings)
+    return Vocabulary(tokens, types, _merges(model["merges"]), special, template, pre_tokenizer)
 
 
-def _check_is_qwen2(path: Path, tokenizer: dict[str, Any]) -> None:
+def _pre_tokenizer(path: Path, tokenizer: dict[str, Any]) -> str:
+    """Return llama.cpp's name of the tokenizer's pre-tokenizer. Raise ValueError if llama.cpp has no equal one."""
     advice = "llama.cpp would split text differently; use the tokenizer of a Qwen2.5 checkpoint"
     model = tokenizer.get("model") or {}
     if model.get("type") != "BPE" or not model.get("vocab") or "merges" not in model:
@@ -90,11 +101,14 @@ def _check_is_qwen2(path: Path, tokenizer: dict[str, Any]) -> None:
     if settings:
         raise ValueError(f"{path} sets {', '.join(settings)}, which Qwen2's tokenizer does not: {advice}")
     steps = (tokenizer.get("pre_tokenizer") or {}).get("pretokenizers", [])
+    if steps == SMOLLM_STEPS and tokenizer.get("normalizer") is None:
+        return "smollm"
     patterns = [step["pattern"].get("Regex") for step in steps if step["type"] == "Split"]
     if patterns != [QWEN2_SPLIT] or steps[-1]["type"] != "ByteLevel":
         raise ValueError(f"{path} splits text by {patterns or 'no rule'}, not by Qwen2's rule: {advice}")
     if (tokenizer.get("normalizer") or {}).get("type") not in (None, "NFC"):
         raise ValueError(f"{path} normalizes text by {tokenizer['normalizer']}, not by NFC: {advice}")
+    return "qwen2"
 
 
 def _check_added(path: Path, added: dict[int, dict[str, Any]]) -> None:
@@ -144,7 +158,8 @@ def _special_ids(path: Path, config: dict[str, Any], settings: dict[str, Any], i
                     f"config.json has {key} {number}, which is not a special token of {path}: "
                     "model and tokenizer do not belong together"
                 )
-    special = {"bos": end, "eos": _setting_id(settings, "eos_token", ids, end)}
+    family = recognize(ids.__contains__, config.get("model_type")) or QWEN2_5
+    special = {"bos": ids.get(family.begin, end), "eos": _setting_id(settings, "eos_token", ids, end)}
     special["pad"] = _setting_id(settings, "pad_token", ids, end)
     if formats.IM_END in ids:
         special["eot"] = ids[formats.IM_END]

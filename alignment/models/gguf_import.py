@@ -24,6 +24,7 @@ import numpy as np
 from alignment.files import write_json
 from alignment.models.gguf_tokenizer import field_value, write_tokenizer
 from alignment.models.rope_layout import rotated_heads, split_halves
+from alignment.models.stored_config import ARCHITECTURES
 from alignment.progress import track
 
 QUANTIZATION_FILE = "quantization.json"
@@ -48,9 +49,6 @@ _PER_LAYER = {
     "ffn_up": "mlp.up_proj",
     "ffn_down": "mlp.down_proj",
 }
-
-ARCHITECTURES = {"qwen2": "Qwen2ForCausalLM", "llama": "LlamaForCausalLM"}
-"""Architecture in GGUF files, which is also the model type in config.json -> name of the class in transformers."""
 
 StoredType = Literal["bfloat16", "float16", "float32"]
 
@@ -293,7 +291,8 @@ def _write_weights(
         error, power = _rounding(values, tensor)
         entry = (values.size, float(tensor.n_bytes), error, power)
         roundings.setdefault(tensor.tensor_type.name.lower(), []).append(entry)
-        if config.model_type == "llama" and (heads := rotated_heads(name, config)):
+        heads = rotated_heads(name, config.num_attention_heads, config.num_key_value_heads)
+        if heads and config.model_type == "llama":
             values = values[split_halves(values.shape[0], heads)]
         weight = torch.from_numpy(values.copy() if not values.flags.writeable else values).to(stored)
         if size and size + weight.nbytes > SHARD_BYTES:

@@ -6,21 +6,20 @@ models, llama.cpp pairs neighbours, so GGUF files hold these rows in another ord
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 
-def rotated_heads(name: str, config: Any) -> int:
+def rotated_heads(name: str, query_heads: int, key_heads: int) -> int:
     """Return the number of heads of a query or key weight, or 0 for all other tensors.
 
     Args:
         name: the Hugging Face name of the tensor.
-        config: config of a transformers model.
+        query_heads: number of attention heads.
+        key_heads: number of heads of keys and values.
     """
     if name.endswith("self_attn.q_proj.weight"):
-        return int(config.num_attention_heads)
-    return int(config.num_key_value_heads) if name.endswith("self_attn.k_proj.weight") else 0
+        return query_heads
+    return key_heads if name.endswith("self_attn.k_proj.weight") else 0
 
 
 def split_halves(rows: int, heads: int) -> np.ndarray:

@@ -7,6 +7,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+ARCHITECTURES = {"qwen2": "Qwen2ForCausalLM", "llama": "LlamaForCausalLM"}
+"""Architectures that can be imported from GGUF files and exported to them, named as in GGUF files and in `model_type` of
+config.json -> name of the class in transformers."""
 _GGUF_KEYS = {
     "hidden_size": "embedding_length",
     "intermediate_size": "feed_forward_length",

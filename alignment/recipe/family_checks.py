@@ -29,9 +29,11 @@ def check_family(recipe: Recipe) -> Iterator[Mistake]:
     if family.trains_fim:
         return
     for index, stage in enumerate(recipe.stages):
-        if isinstance(stage, PretrainStage | SftStage) and stage.fim.rate:
+        # SFT without `fim:` trains its documents as plain text, and says so when the stage starts.
+        asked = isinstance(stage, PretrainStage) or "fim" in stage.model_fields_set
+        if asked and isinstance(stage, PretrainStage | SftStage) and stage.fim.rate:
             yield (
-                ("stages", index, "fim", "rate"),
+                ("stages", index, "fim"),
                 f"{family.no_fim()}: set `fim: {{rate: 0}}`. The rate is {stage.fim.rate:g}",
             )
         if isinstance(stage, EvaluateStage):

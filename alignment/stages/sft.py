@@ -11,11 +11,16 @@ from collections.abc import Mapping
 from math import ceil
 from typing import Any, Literal
 
+from alignment.logs import get_logger
+from alignment.models.model_family import family_of
 from alignment.recipe import PretrainStage, SftStage
+from alignment.recipe.stage_parts import Fim
 from alignment.recipe.stage_request import StageRequest
 from alignment.stages.training import load_stage_tokenizer, train
 from alignment.tokenization.prepare import prepare_once, write_training_rows
 from alignment.tokenization.segments import TokenizationRules
+
+logger = get_logger(__name__)
 
 DEFAULT_EPOCHS, DEFAULT_BATCH = 3, 8
 """TRL's defaults of num_train_epochs and per_device_train_batch_size (SFTConfig of TRL 1.16)."""
@@ -52,14 +57,15 @@ def train_on_tokens(
         The stage's part of artifact.json; see `train`.
     """
     tokenizer = load_stage_tokenizer(request)
+    fim = _fim_of(request, stage, tokenizer)
     rules = TokenizationRules(
         max_length=stage.train.get("max_length", 1024),
         overlong=overlong,
-        fim_rate=stage.fim.rate,
-        spm_rate=stage.fim.spm_rate,
-        fim_spans=stage.fim.spans or "characters",
+        fim_rate=fim.rate,
+        spm_rate=fim.spm_rate,
+        fim_spans=fim.spans or "characters",
         packing=stage.train.get("packing_strategy", "fill") if stage.train.get("packing", packing) else None,
-        context_fim=stage.fim if stage.fim.level == "context" else None,
+        context_fim=fim if fim.level == "context" else None,
     )
     order = stage.train.get("train_sampling_strategy", "group_by_length")
     by_length = rules.packing is None and order == "group_by_length"
@@ -93,6 +99,22 @@ def train_on_tokens(
         )
 
     return train(request, tokenizer, make_trainer, chat=chat, counts=counts)
+
+
+def _fim_of(request: StageRequest, stage: PretrainStage | SftStage, tokenizer: Any) -> Fim:
+    """Return the stage's `fim:`, or a rate of 0 if the model's family has no fill-in-the-middle.
+
+    Raises:
+        ValueError: a pretraining stage asks for fill-in-the-middle that the family does not have.
+    """
+    family = family_of(tokenizer)
+    if family.trains_fim:
+        return stage.fim
+    if stage.fim.rate and isinstance(stage, PretrainStage):
+        raise ValueError(f"fim.rate: {family.no_fim()}: set `fim: {{rate: 0}}`")
+    if stage.fim.rate and request.rank == 0:
+        logger.info("      %s: documents among the rows are trained as plain text", family.no_fim())
+    return Fim(level="document", rate=0.0)
 
 
 def epochs_of(train: Mapping[str, Any], rows: int, world_size: int) -> int:

@@ -116,8 +116,8 @@ def test_an_adapter_in_place_of_a_model(tmp_path):
 
 
 def test_another_architecture(model):
-    change_config(model, model_type="llama")
-    with pytest.raises(ValueError, match="model_type 'llama'"):
+    change_config(model, model_type="gemma")
+    with pytest.raises(ValueError, match="model_type 'gemma'"):
         attempt(model)
 
 

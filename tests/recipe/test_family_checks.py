@@ -38,12 +38,19 @@ PRETRAIN = "- {{name: pretrain, kind: pretrain, data: [{{data: rows.jsonl}}], fi
 
 def test_pretraining_with_fim_names_the_family_and_the_setting(mistakes_of):
     (mistake,) = mistakes_of(SMOLLM2, PRETRAIN.format(fim="rate: 0.7"))
-    assert "stages.pretrain.fim.rate: the model family SmolLM2 has no fill-in-the-middle tokens" in mistake
+    assert "stages.pretrain.fim: the model family SmolLM2 has no fill-in-the-middle tokens" in mistake
     assert "set `fim: {rate: 0}`" in mistake
 
 
 def test_pretraining_without_fim_is_allowed(mistakes_of):
     assert mistakes_of(SMOLLM2, PRETRAIN.format(fim="rate: 0")) == []
+
+
+def test_sft_without_fim_settings_is_allowed(mistakes_of, tmp_path):
+    (tmp_path / "chat.jsonl").write_text(
+        '{"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]}\n'
+    )
+    assert mistakes_of(SMOLLM2, "- {name: sft, kind: sft, data: [{data: chat.jsonl}]}") == []
 
 
 def test_a_fim_benchmark_names_the_family(mistakes_of):
