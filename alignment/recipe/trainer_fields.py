@@ -64,7 +64,7 @@ OWNED = {
     "do_train": "training stages always train",
     "do_eval": "use `evaluate` of the recipe",
     "do_predict": "use `evaluate` of the recipe",
-    "chat_template_path": "conversations always use Qwen2.5-Coder's ChatML template",
+    "chat_template_path": "conversations use the chat template of the model's family",
     "load_best_model_at_end": "a stage keeps its last step; use `gate` to stop the chain after a bad one",
     **dict.fromkeys(
         (
