@@ -34,7 +34,7 @@ class Function:
     first: int
     """Offset of the definition, decorators included."""
     plain: bool
-    """Whether the function can be called with plain data: it is at module level, and not a method or coroutine."""
+    """Whether the function can run in a different process than its tests: it is not a coroutine."""
     doc: str = ""
     """The docstring."""
     names: tuple[str, ...] = ()
@@ -135,7 +135,7 @@ def _function(file: str, node: Definition, owners: tuple[str, ...], lines: Sourc
     words = sorted({word for item in node.body for part in ast.walk(item) for word in guard.words(part)})
     common: dict[str, Any] = {
         "file": file, "qualname": ".".join((*owners, node.name)), "line": line, "header": bare_header(node), "first": first,
-        "plain": not owners and isinstance(node, ast.FunctionDef), "doc": doc, "names": tuple(words), "body": tuple(body),
+        "plain": isinstance(node, ast.FunctionDef), "doc": doc, "names": tuple(words), "body": tuple(body),
     }  # fmt: skip
     if not body or all(_is_nothing(item) for item in body):
         return Function(**common, start=first, end=first, problem="no_body")

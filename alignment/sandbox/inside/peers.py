@@ -1,45 +1,29 @@
-"""Extends the remote calls of `proxy`, so that a function of a repository can be tested.
+"""Extends the remote calls of `proxy`, so that functions and methods of a repository can be tested.
 
-Iterators are read lazily. Exceptions and library functions are sent by their names. Any other object of the tester that
-is not plain data is sent as a token, which the candidate can only pass back. If the candidate could read attributes of
-the tester's objects, it could reach the tests through these attributes.
+Instances of the repository's classes are copied with their state (`shared_objects`): the tester has an object of the same
+class, whose other methods are the original ones. Iterators are read lazily. Exceptions and library functions are sent by
+their names. Any other object of the tester that is not plain data is sent as a token, which the candidate can only pass
+back. If the candidate could read attributes of the tester's objects, it could reach the tests through these attributes.
 """
 
 from __future__ import annotations
 
-import importlib
+import threading
 import types
 from typing import Any
 
-from . import wire
+from . import library_names, wire
+from .channel import ChannelError
 from .proxy import PYTHON_EXCEPTIONS, Callback, CandidateGone, CandidateServer, TesterClient
 from .remote_object import NotPlain, RemoteObject
+from .repository_names import RepositoryNames
+from .shared_objects import SharedObjects
+from .test_classes import TestClasses, made_class, mixin_name
+from .tester_objects import TesterObjects
 
-LIBRARY = ("builtins", "operator", "math", "itertools", "functools", "string")
-"""Modules whose functions and types are sent to the other process by name, instead of as the id of an object."""
-_NAMED = (type, types.BuiltinFunctionType)
-
-
-def library_name(value: Any) -> str | None:
-    """Return ``module:name`` for a builtin exception or a function or type of `LIBRARY`, or None for other objects."""
-    name = getattr(value, "__name__", None) if isinstance(value, _NAMED) else None
-    if type(name) is not str:
-        return None
-    if isinstance(value, type) and PYTHON_EXCEPTIONS.get(name) is value:
-        return f"builtins:{name}"
-    module = value.__module__ if type(getattr(value, "__module__", None)) is str else None
-    module = {"_operator": "operator", "_functools": "functools"}.get(module or "", module)
-    if module in LIBRARY and getattr(importlib.import_module(module), name, None) is value:
-        return f"{module}:{name}"
-    return None
-
-
-def from_library(content: Any) -> Any:
-    """Return the object that ``module:name`` denotes. Raises WireError if `content` denotes no object of `LIBRARY`."""
-    module, _, name = str(content).partition(":")
-    if module not in LIBRARY or not hasattr(importlib.import_module(module), name):
-        raise wire.WireError("malformed data")
-    return getattr(importlib.import_module(module), name)
+LOCKS = (type(threading.Lock()), type(threading.RLock()))
+MOST_ARGUMENTS = 100
+"""Largest number of arguments of an exception that is copied."""
 
 
 # ---- the candidate's side
@@ -66,82 +50,305 @@ class Token:
         self.number = number
 
 
+class CandidateObjects(SharedObjects):
+    """The shared objects in the candidate's process, with the classes that stand for classes of the tests."""
+
+    def __init__(self, names: RepositoryNames, server: PeerServer) -> None:
+        super().__init__(names, 1, server.other, server.special)
+        self.classes: dict[int, type] = {}
+        self.class_numbers: dict[type, int] = {}
+
+    def origin(self, kind: type) -> Any:
+        number = self.class_numbers.get(kind)
+        return super().origin(kind) if number is None else ["test", number]
+
+    def class_of(self, origin: Any) -> type:
+        return self.classes[origin[1]] if origin[0] == "test" else super().class_of(origin)
+
+    def define(self, description: list[Any], server: PeerServer) -> None:
+        """Make the class that stands for a class of the tests."""
+        number, name, bases, members = description
+        found = [library_names.from_tester(base[1]) if base[0] == "library" else self.class_of(base) for base in bases]
+        kind = made_class(name, tuple(found), members, server.call_back, self.decode)
+        self.classes[number] = kind
+        self.class_numbers[kind] = number
+
+
 class PeerServer(CandidateServer):
-    """Answers, in the candidate's process, the tester's calls of the function under test (named ``target``)."""
+    """Answers, in the candidate's process, the tester's calls of the functions under test.
 
-    def __init__(self, channel: Any, namespace: dict[str, Any]) -> None:
-        super().__init__(channel, namespace)
+    Args:
+        channel: The channel to the tester.
+        targets: The functions under test.
+        names: Paths of the objects of the repository.
+    """
+
+    def __init__(self, channel: Any, targets: list[Any], names: RepositoryNames) -> None:
+        super().__init__(channel, {"target": targets[0]})
+        self.objects.extend(targets)
+        self.targets = len(targets)
         self.tokens: dict[int, Any] = {}
+        self.shared = CandidateObjects(names, self)
+        self._active: list[Any] = []
+        """Arguments of the calls that have not returned."""
+        self._numbers: dict[int, Any] = {}
+        """What stands for an object of the tester, by the identity of the object."""
 
-    def _hold(self, value: Any) -> Any:
-        if type(value) is Token:
-            return {"token": value.number}
-        if type(value) in (Callback, CallbackIterator):
-            return {"token": value._number}
-        name = library_name(value)
-        return {"library": name} if name is not None else super()._hold(value)
+    def receive(self) -> dict[str, Any]:
+        message = super().receive()
+        if message.get("reset"):
+            self.shared.clear()
+        self.shared.drop(message.get("drop", ()))
+        for description in message.get("classes", ()):
+            self.shared.define(description, self)
+        self.shared.apply(message.get("changes", []))
+        return message
 
-    def _special(self, tag: str, content: Any) -> Any:
+    def send(self, message: dict[str, Any]) -> None:
+        if len(self.objects) > self.targets:
+            self.shared.visit_all()
+        else:
+            for value in self._active:
+                self.shared.encode(value)
+        super().send(message | {"changes": self.shared.changes()})
+
+    def encode(self, value: Any) -> Any:
+        return self.shared.encode(value)
+
+    def _decode(self, data: Any) -> Any:
+        return self.shared.decode(data)
+
+    def _do(self, request: dict[str, Any]) -> dict[str, Any]:
+        depth = len(self._active)
+        try:
+            return super()._do(request)
+        finally:
+            for value in self._active[depth:]:
+                self.shared.encode(value)
+            del self._active[depth:]
+
+    def _call(self, function: Any, arguments: Any, keywords: Any) -> dict[str, Any]:
+        self._active += [arguments, keywords]
+        return {"value": self.encode(function(*arguments, **keywords))}
+
+    def _described(self, error: BaseException) -> dict[str, Any]:
+        described = super()._described(error)
+        try:
+            return described | {"raised": self.encode(error)}
+        except Exception:  # an argument of the exception cannot be sent
+            return described
+
+    def _raised(self, message: dict[str, Any]) -> BaseException:
+        error = self._decode(message["raised"])
+        return error if isinstance(error, BaseException) else Exception(message["text"])
+
+    def other(self, value: Any) -> Any:
+        """Encode an object that is neither plain data nor shared."""
+        kind = type(value)
+        if kind is Token:
+            return {"peer": [value.number, "token"]}
+        if kind in (Callback, CallbackIterator):
+            return {"peer": [value._number, "function" if kind is Callback else "iterator"]}
+        known = self._numbers.get(id(value))
+        if known is not None and known[1] is value:
+            return {"peer": known[0]}
+        if isinstance(value, type) and value in self.shared.class_numbers:
+            return {"class": self.shared.class_numbers[value]}
+        name = library_names.library_name(value)
+        if name is not None:
+            return {"library": name}
+        if isinstance(value, BaseException) and (name := library_names.library_name(kind)) is not None:
+            return {"error": [{"library": name}, [self.encode(item) for item in value.args[:MOST_ARGUMENTS]]]}
+        return {"lock": self._hold(value)["r"]} if kind in LOCKS else self._hold(value)
+
+    def special(self, tag: str, content: Any) -> Any:
+        """Decode an object that is neither plain data nor shared."""
         if tag == "library":
-            return from_library(content)
-        if tag in ("function", "iterator", "token"):
-            if content not in self.tokens:
-                kind = {"function": Callback, "iterator": CallbackIterator}.get(tag)
-                self.tokens[content] = kind(self, content) if kind else Token(content)
-            return self.tokens[content]
+            return library_names.from_tester(content)
+        if tag == "class":
+            return self.shared.classes[content]
+        if tag == "error":
+            kind, arguments, number = content
+            error = _made_error(self._decode(kind), [self._decode(item) for item in arguments])
+            self._numbers[id(error)] = [number, "error"], error
+            return error
+        if tag == "peer":
+            return self._peer(*content)
         return super()._special(tag, content)
+
+    def _peer(self, number: int, kind: str) -> Any:
+        if number not in self.tokens:
+            maker = {"function": Callback, "iterator": CallbackIterator}.get(kind)
+            if kind == "lock":
+                self.tokens[number] = lock = threading.RLock()
+                self._numbers[id(lock)] = [number, "lock"], lock
+            else:
+                self.tokens[number] = maker(self, number) if maker else Token(number)
+        return self.tokens[number]
+
+
+def _made_error(kind: type[BaseException], arguments: list[Any]) -> BaseException:
+    try:
+        return kind(*arguments)
+    except TypeError:  # such as UnicodeDecodeError, whose arguments have fixed types
+        error = kind.__new__(kind)
+        error.args = tuple(arguments)
+        return error
 
 
 # ---- the tester's side
 
 
 class PeerClient(TesterClient):
-    """Calls the function of a `PeerServer` from the tester's process."""
+    """Calls the functions of a `PeerServer` from the tester's process.
 
-    def __init__(self, channel: Any) -> None:
+    Args:
+        channel: The channel to the candidate.
+        names: Paths of the objects of the repository.
+        root: Folder of the repository.
+    """
+
+    def __init__(self, channel: Any, names: RepositoryNames, root: str) -> None:
         super().__init__(channel)
         self.owners: list[Any] = []
         self.numbers: dict[int, int] = {}
         self.named: set[str] = set()
+        self.locks: dict[int, Any] = {}
+        self.classes = TestClasses(names, root, lambda function: self._number(function, function))
+        self.shared = TesterObjects(names, self.classes, self._other, self._received)
+        self._reset = False
+        self._waiting = 0
+        """Number of requests without a reply. It is above 1 while the candidate calls functions of the tester."""
+        self._most_handle = -1
+        self._lock = threading.RLock()
 
-    def target_handle(self) -> int:
-        """Return the id by which requests name the function under test."""
-        target = self.name("target")
-        if not isinstance(target, RemoteObject):
-            raise CandidateGone("no function")
-        return int(object.__getattribute__(target, "_handle"))
+    def begin_test(self) -> None:
+        """Forget the shared objects of the test before."""
+        self.shared.clear()
+        self._reset = True
 
-    def _special(self, value: Any) -> Any:
+    def call(self, handle: int, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+        """Call an object of the candidate."""
+        # No `with` and no `try` here: an exception of `value` must reach the test without a handler on its way (`steering`).
+        encoded = self.encode(arguments), self.encode(keywords)
+        value = self.value(do="call", object=handle, arguments=encoded[0], keywords=encoded[1])
+        if not self._waiting and self._most_handle < 0 and not self.shared.has_instances:
+            self.begin_test()  # only containers: the candidate has no reason to know them after the call
+        return value
+
+    def request(self, **message: Any) -> dict[str, Any]:
+        with self._lock:
+            self._waiting += 1
+            try:
+                return super().request(**message)
+            finally:
+                self._waiting -= 1
+
+    def send(self, message: dict[str, Any]) -> None:
+        if self._most_handle >= 0 or "serial" not in message:
+            self.shared.visit_all()
+        changes = self.shared.changes()
+        extra = {"changes": changes, "classes": self.classes.take_pending(self.encode)}
+        extra["changes"] = [*changes, *self.shared.changes()]  # the descriptions of classes may refer to more objects
+        if self._reset:
+            extra["reset"], self._reset = True, False
+        if dropped := self.shared.prune():
+            extra["drop"] = dropped
+        super().send(message | {key: value for key, value in extra.items() if value})
+
+    def receive(self) -> dict[str, Any]:
+        message = super().receive()
+        self.shared.apply(message.get("changes", []))
+        return message
+
+    def encode(self, value: Any) -> Any:
+        return self.shared.encode(value)
+
+    def decode(self, data: Any) -> Any:
+        value = self.shared.decode(data)
+        self.shared.check(value)
+        return value
+
+    def _described(self, error: Exception) -> dict[str, Any]:
+        described = super()._described(error)
+        try:
+            encoded = self.encode(error)
+        except NotPlain:
+            encoded = {"error": [{"library": "builtins:Exception"}, [described["text"]], self._number(error, _refuse)]}
+        return described | {"raised": encoded}
+
+    def _exception(self, reply: dict[str, Any]) -> Exception:
+        fallback = super()._exception(reply)
+        if "raised" not in reply:
+            return fallback
+        try:
+            error = self.shared.decode(reply["raised"])
+        except wire.WireError as problem:
+            self.gone = True
+            raise CandidateGone(f"malformed data: {problem}") from None
+        return error if isinstance(error, Exception) and self.shared.may_raise(type(error)) else fallback
+
+    def _other(self, value: Any) -> Any:
+        """Encode an object that is neither plain data nor shared."""
         if isinstance(value, RemoteObject):
             return {"r": object.__getattribute__(value, "_handle")}
-        name = library_name(value)
+        name = library_names.standard_name(value) or (mixin_name(value) if isinstance(value, type) else None)
         if name is not None:
             self.named.add(name)
             return {"library": name}
+        if isinstance(value, type) and (number := self.classes.number(value)) is not None:
+            return {"class": number}
+        if isinstance(value, BaseException) and (name := library_names.library_name(type(value))) is not None:
+            arguments = [self.encode(item) for item in value.args[:MOST_ARGUMENTS]]
+            return {"error": [{"library": name}, arguments, self._number(value, _refuse)]}
         if isinstance(value, type | types.ModuleType | BaseException):
             raise NotPlain(f"a {type(value).__name__} cannot be passed to the program: it is not plain data")
-        iterator = getattr(type(value), "__next__", None)
-        if iterator is not None:
-            return {"iterator": self._number(value, value.__next__)}
+        if type(value) in LOCKS:
+            handle = next((handle for handle, lock in self.locks.items() if lock is value), None)
+            return {"peer": [self._number(value, _refuse), "lock"]} if handle is None else {"r": handle}
+        if getattr(type(value), "__next__", None) is not None:
+            return {"peer": [self._number(value, value.__next__), "iterator"]}
         if callable(value):
-            return {"function": self._number(value, value)}
-        return {"token": self._number(value, None)}
+            return {"peer": [self._number(value, value), "function"]}
+        return {"peer": [self._number(value, _refuse), "token"]}
 
     def _number(self, owner: Any, function: Any) -> int:
         """Register `function` as the handler of calls of `owner` from the candidate. Return the id of `owner`."""
         known = self.numbers.get(id(owner))
         if known is None:
             known = self.numbers[id(owner)] = len(self.functions)
-            self.functions.append(function if function is not None else _refuse)
+            self.functions.append(function)
             self.owners.append(owner)  # keeps `owner` alive, so that no other object gets the same id
         return known
 
-    def _proxy(self, tag: str, content: Any) -> Any:
-        if tag == "library" and content in self.named:
-            return from_library(content)
-        if tag == "token" and type(content) is int and 0 <= content < len(self.owners):
-            return self.owners[content]
+    def _received(self, tag: str, content: Any) -> Any:
+        """Decode an object that is neither plain data nor shared."""
+        if tag == "library":
+            return (
+                library_names.from_tester(content) if content in self.named else library_names.from_candidate(content)
+            )
+        if tag == "class":
+            return self.classes.at(content)
+        if tag == "peer" and type(content) is list and len(content) == 2:
+            if type(content[0]) is int and 0 <= content[0] < len(self.owners):
+                return self.owners[content[0]]
+        if tag == "error" and type(content) is list and len(content) == 2:
+            return self._error(*content)
+        if tag == "lock" and type(content) is int:
+            self._most_handle = max(self._most_handle, content)
+            return self.locks.setdefault(content, threading.RLock())
+        if tag == "r" and type(content) is int:
+            self._most_handle = max(self._most_handle, content)
         return super()._proxy(tag, content)
+
+    def _error(self, kind: Any, arguments: Any) -> Exception:
+        made = self.shared.decode(kind)
+        if not isinstance(made, type) or PYTHON_EXCEPTIONS.get(made.__name__) is not made:
+            raise wire.WireError("malformed data")
+        error = _made_error(made, [self.shared.decode(item) for item in wire.typed(arguments, list)[:MOST_ARGUMENTS]])
+        if not isinstance(error, Exception):
+            raise ChannelError("not an exception")
+        return error
 
 
 def _refuse(*_: Any, **__: Any) -> Any:

@@ -85,7 +85,20 @@ class CandidateServer:
     def serve(self) -> None:
         """Answer requests until the channel is closed, then raise ChannelError."""
         while True:
-            self.answer(self.channel.receive())
+            self.answer(self.receive())
+
+    def receive(self) -> dict[str, Any]:
+        """Wait for the next message of the tester."""
+        message: dict[str, Any] = self.channel.receive()
+        return message
+
+    def send(self, message: dict[str, Any]) -> None:
+        """Send a message to the tester. Raises ValueError if the message is too long."""
+        self.channel.send(message)
+
+    def encode(self, value: Any) -> Any:
+        """Encode a value of the candidate as JSON values."""
+        return wire.encode(value, self._hold)
 
     def answer(self, request: dict[str, Any]) -> None:
         """Carry out one request. Send its result, or the exception that was raised."""
@@ -95,12 +108,15 @@ class CandidateServer:
         except ChannelError:
             raise
         except BaseException as error:
-            reply["error"] = _class_names(error)
-            reply["text"] = _text(error)
+            reply.update(self._described(error))
         try:
-            self.channel.send(reply)
+            self.send(reply)
         except ValueError:
             self.channel.send({"serial": request["serial"], "error": ["OverflowError"], "text": "too much data"})
+
+    def _described(self, error: BaseException) -> dict[str, Any]:
+        """Return the part of a reply that describes an exception."""
+        return {"error": _class_names(error), "text": _text(error)}
 
     def _do(self, request: dict[str, Any]) -> dict[str, Any]:
         operation = request["do"]
@@ -109,24 +125,27 @@ class CandidateServer:
                 target = resolve(self.namespace, request["name"])
             except LookupError:
                 return {"missing": True}
-            return {"value": wire.encode(target, self._hold)}
+            return {"value": self.encode(target)}
         subject = self.objects[request["object"]]
         if operation == "call":
-            arguments, keywords = self._decode(request["arguments"]), self._decode(request["keywords"])
-            before = [wire.encode(item, self._hold) if type(item) in MUTABLE else None for item in arguments]
-            value = wire.encode(subject(*arguments, **keywords), self._hold)
-            after = [wire.encode(item, self._hold) if type(item) in MUTABLE else None for item in arguments]
-            changed = [[index, new] for index, (old, new) in enumerate(zip(before, after, strict=True)) if old != new]
-            return {"value": value, "changed": changed}
+            return self._call(subject, self._decode(request["arguments"]), self._decode(request["keywords"]))
         if operation == "get":
-            return {"value": wire.encode(getattr(subject, request["name"]), self._hold)}
+            return {"value": self.encode(getattr(subject, request["name"]))}
         if operation == "set":
             setattr(subject, request["name"], self._decode(request["value"]))
             return {"value": None}
         if operation == "method":
             method = getattr(subject, request["name"])
-            return {"value": wire.encode(method(*self._decode(request["arguments"])), self._hold)}
+            return {"value": self.encode(method(*self._decode(request["arguments"])))}
         raise ValueError(f"unknown operation {operation!r}")
+
+    def _call(self, function: Any, arguments: Any, keywords: Any) -> dict[str, Any]:
+        """Call a function. The reply has the value, and the arguments that the call has changed."""
+        before = [self.encode(item) if type(item) in MUTABLE else None for item in arguments]
+        value = self.encode(function(*arguments, **keywords))
+        after = [self.encode(item) if type(item) in MUTABLE else None for item in arguments]
+        changed = [[index, new] for index, (old, new) in enumerate(zip(before, after, strict=True)) if old != new]
+        return {"value": value, "changed": changed}
 
     def _hold(self, value: Any) -> dict[str, int]:
         """Return a handle (an id) of an object.
@@ -153,15 +172,19 @@ class CandidateServer:
 
     def call_back(self, number: int, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
         """Call a function of the tester and return its result."""
-        data = wire.encode(arguments, self._hold), wire.encode(keywords, self._hold)
-        self.channel.send({"function": number, "arguments": data[0], "keywords": data[1]})
+        data = self.encode(arguments), self.encode(keywords)
+        self.send({"function": number, "arguments": data[0], "keywords": data[1]})
         while True:
-            message = self.channel.receive()
+            message = self.receive()
             if "returned" in message:
                 return self._decode(message["returned"])
             if "raised" in message:
-                raise PYTHON_EXCEPTIONS.get(message["raised"], Exception)(message["text"])
+                raise self._raised(message)
             self.answer(message)  # the tester's function calls the candidate before it returns
+
+    def _raised(self, message: dict[str, Any]) -> BaseException:
+        """Return the exception that a function of the tester raised."""
+        return PYTHON_EXCEPTIONS.get(message["raised"], Exception)(message["text"])
 
 
 def _class_names(error: BaseException) -> list[str]:
@@ -207,11 +230,9 @@ class TesterClient:
         self.calls += message["do"] in ("call", "method")
         serial = self.serial
         try:
-            self.channel.send({"serial": serial, **message})
+            self.send({"serial": serial, **message})
             while True:
-                reply = self.channel.receive()
-                if type(reply) is not dict:
-                    raise ChannelError("not a reply")
+                reply = self.receive()
                 if "function" in reply:
                     self._called_back(reply)
                 elif reply.get("serial") == serial:
@@ -221,6 +242,17 @@ class TesterClient:
         except (ChannelError, wire.WireError, ValueError) as error:
             self.gone = True
             raise CandidateGone(str(error)) from None
+
+    def send(self, message: dict[str, Any]) -> None:
+        """Send a message to the candidate."""
+        self.channel.send(message)
+
+    def receive(self) -> dict[str, Any]:
+        """Wait for the next message of the candidate. Raises ChannelError or WireError if the message is malformed."""
+        message = self.channel.receive()
+        if type(message) is not dict:
+            raise ChannelError("not a reply")
+        return message
 
     def value(self, **message: Any) -> Any:
         """Send a request and return the value in the reply. If the candidate raised an exception, raise it here."""
@@ -297,9 +329,13 @@ class TesterClient:
         try:
             answer = {"returned": self.encode(self.functions[number](*arguments, **keywords))}
         except Exception as error:
-            answer = {"raised": type(error).__name__, "text": str(error)[:500]}
+            answer = self._described(error)
         self.sent += 1
-        self.channel.send(answer)
+        self.send(answer)
+
+    def _described(self, error: Exception) -> dict[str, Any]:
+        """Return the message that describes an exception of a function of the tester."""
+        return {"raised": type(error).__name__, "text": str(error)[:500]}
 
     def _exception(self, reply: dict[str, Any]) -> Exception:
         """Return the exception that the candidate raised.
@@ -328,6 +364,8 @@ def _ends_protocol(message: dict[str, Any], error: BaseException) -> bool:
     """
     if message["do"] == "get":
         return isinstance(error, AttributeError)
+    if message["do"] == "call":
+        return False
     if message["name"] == "__next__":
         return isinstance(error, StopIteration)
     return isinstance(error, AttributeError | TypeError)

@@ -214,7 +214,8 @@ def trampoline(functions: list[types.FunctionType], call: Callable[[tuple[Any, .
         # Keep the signature for libraries that inspect signatures, for example to curry functions.
         function.__signature__ = inspect.signature(function)  # type: ignore[attr-defined]
         # The new code runs with the original module's globals, so it holds the function that it calls as a constant.
-        old, new = function.__code__, _caller.__code__
+        old = function.__code__
+        new = _caller_code(old.co_freevars)
         consts = tuple(stub if item == "STUB" else item for item in new.co_consts)
         function.__code__ = new.replace(
             co_consts=consts, co_name=old.co_name, co_filename=old.co_filename, co_firstlineno=old.co_firstlineno
@@ -223,6 +224,17 @@ def trampoline(functions: list[types.FunctionType], call: Callable[[tuple[Any, .
         function.__kwdefaults__ = None
 
 
-def _caller(*arguments, **keywords):  # type: ignore[no-untyped-def]
-    stub: Any = "STUB"
-    return stub(*arguments, **keywords)
+def _caller_code(free: tuple[str, ...]) -> types.CodeType:
+    """Return code that passes its arguments to the constant "STUB", for a function with these variables of outer scopes."""
+    names = ", ".join(free)
+    text = f"""
+def outer({names}):
+    def caller(*arguments, **keywords):
+        stub = "STUB"
+        if 0: ({names})
+        return stub(*arguments, **keywords)
+"""
+    code = compile(text, "stub", "exec")
+    for name in ("outer", "caller"):
+        code = next(item for item in code.co_consts if isinstance(item, types.CodeType) and item.co_name == name)
+    return code

@@ -30,13 +30,17 @@ class RaisedExceptions:
         """Forget an exception that is known to be handled."""
         self._exceptions = [known for known in self._exceptions if known is not error]
 
-    def take_unhandled(self) -> BaseException | None:
+    def take_unhandled(self, expected: tuple[type[BaseException], ...] = ()) -> BaseException | None:
         """Return the first exception that no Python code handled, or None. Forget all exceptions.
 
         Call this method only when no exception is being raised or handled.
+
+        Args:
+            expected: Exceptions that Python itself handles, because the function under test is a special method.
         """
         exceptions, self._exceptions = self._exceptions, []
-        return next((error for error in exceptions if not _is_handled(error)), None)
+        unexpected = [error for error in exceptions if not isinstance(error, expected)]
+        return next((error for error in unexpected if not _is_handled(error)), None)
 
 
 def _is_handled(error: BaseException) -> bool:

@@ -32,6 +32,7 @@ from typing import Any
 
 from . import collect, guard, peers, splice
 from .channel import Channel, ChannelError
+from .repository_names import RepositoryNames
 
 PEER = 4
 Place = tuple[str, int]
@@ -52,6 +53,8 @@ class Warm:
         self.plugin: Any = None
         self.arguments: list[str] = []
         """Arguments of pytest that select tests: options and paths."""
+        self.names = RepositoryNames([])
+        """Paths of the objects that both launchers have loaded."""
 
 
 WARM: Warm | None = None
@@ -106,6 +109,7 @@ def _ready_state() -> dict[str, Any]:
 
 def _index(configuration: dict[str, Any]) -> None:
     assert WARM is not None
+    WARM.names = RepositoryNames(configuration.get("modules", []))
     WARM.functions = splice.functions_at(
         {(os.path.join(WARM.root, file), line) for file, line in configuration["places"]}
     )
@@ -225,21 +229,23 @@ def run_proxied(parent: Channel, header: dict[str, Any]) -> int:
     if not functions:
         parent.send({"nonce": header["nonce"], "task_error": "the function is not loaded"})
         return 0
-    client = peers.PeerClient(Channel(PEER))
+    client = peers.PeerClient(Channel(PEER), WARM.names, WARM.root)
+    client.shared.targets.update(functions)
     try:
-        handle = client.target_handle()
+        client.name("target")
     except BaseException:
         client.gone = True
-        handle = -1
     if not client.gone:
-        splice.trampoline(functions, lambda arguments, keywords: client.call(handle, arguments, keywords))
+        splice.trampoline(functions, lambda arguments, keywords: client.call(0, arguments, keywords))
     results = []
+    method = str(header["target"]["qualname"]).rpartition(".")[2]
     for place, name in enumerate(header["tests"]):
         before = client.sent
         client.most = float("inf") if header["most_messages"] is None else before + header["most_messages"]
         client.raised.take_unhandled()
+        client.begin_test()
         result = _after_end(name) if client.gone else run_test(name, _following(header["tests"], place))
-        swallowed = None if _may_steer(header["target"]) else client.raised.take_unhandled()
+        swallowed = client.raised.take_unhandled(PROTOCOLS.get(method, ()))
         if swallowed is not None and result["outcome"] == "passed":
             detail = f"{type(swallowed).__name__} of the program ended a loop of the test"
             result |= {"outcome": "failed", "detail": detail}
@@ -248,9 +254,12 @@ def run_proxied(parent: Channel, header: dict[str, Any]) -> int:
     return 0
 
 
-def _may_steer(target: dict[str, Any]) -> bool:
-    """Whether exceptions of a function are part of a protocol of Python, such as `StopIteration` of ``__next__``."""
-    return str(target["qualname"]).rpartition(".")[2].startswith("__")
+PROTOCOLS: dict[str, tuple[type[BaseException], ...]] = {
+    "__next__": (StopIteration,), "__anext__": (StopAsyncIteration,), "__getitem__": (IndexError,),
+    "__getattr__": (AttributeError,), "__getattribute__": (AttributeError,), "__get__": (AttributeError,),
+    "__len__": (TypeError,), "__length_hint__": (TypeError,),
+}  # fmt: skip
+"""Exceptions of special methods that Python handles, such as `StopIteration` at the end of an iterator."""
 
 
 def _after_end(name: str) -> dict[str, Any]:
@@ -353,6 +362,7 @@ def _queued() -> float:
 
 def candidate(parent: Channel, source: bytes, header: dict[str, Any]) -> int:
     """Put the candidate's body into the function, then answer the tester's calls."""
+    assert WARM is not None
     functions = _target(header)
     target = header["target"]
     if not functions:
@@ -364,7 +374,7 @@ def candidate(parent: Channel, source: bytes, header: dict[str, Any]) -> int:
         parent.send({"reason": "syntax", "detail": str(error)})
         return 0
     with contextlib.suppress(ChannelError):
-        peers.PeerServer(Channel(PEER), {"target": functions[0]}).serve()
+        peers.PeerServer(Channel(PEER), functions[:1], WARM.names).serve()
     return 0
 
 

@@ -136,21 +136,22 @@ _STANDARD: dict[type, Any] = {
 }
 _CONTAINERS: dict[str, Any] = {"t": tuple, "s": set, "f": frozenset, "d": dict}
 _READERS: dict[str, Any] = {
-    "deque": lambda content: collections.deque(_typed(content, list)),
-    "decimal": lambda content: decimal.Decimal(_typed(content, str)[:1000]),
-    "fraction": lambda content: fractions.Fraction(_typed(content[0], int), _typed(content[1], int)),
-    "datetime": lambda content: datetime.datetime.fromisoformat(_typed(content, str)),
-    "date": lambda content: datetime.date.fromisoformat(_typed(content, str)),
-    "time": lambda content: datetime.time.fromisoformat(_typed(content, str)),
-    "timedelta": lambda content: datetime.timedelta(*(_typed(item, int) for item in content)),
-    "range": lambda content: range(*(_typed(item, int) for item in content)),
+    "deque": lambda content: collections.deque(typed(content, list)),
+    "decimal": lambda content: decimal.Decimal(typed(content, str)[:1000]),
+    "fraction": lambda content: fractions.Fraction(typed(content[0], int), typed(content[1], int)),
+    "datetime": lambda content: datetime.datetime.fromisoformat(typed(content, str)),
+    "date": lambda content: datetime.date.fromisoformat(typed(content, str)),
+    "time": lambda content: datetime.time.fromisoformat(typed(content, str)),
+    "timedelta": lambda content: datetime.timedelta(*(typed(item, int) for item in content)),
+    "range": lambda content: range(*(typed(item, int) for item in content)),
     "type": lambda content: {name: kind for kind, name in PLAIN_TYPES.items()}[content],
     "notimplemented": lambda content: NotImplemented,
     "ellipsis": lambda content: ...,
 }
 
 
-def _typed(value: Any, kind: type) -> Any:
+def typed(value: Any, kind: type) -> Any:
+    """Return a value of exactly this type. Raises WireError if the value has another type."""
     if type(value) is not kind:
         raise WireError("malformed data")
     return value
@@ -180,18 +181,18 @@ def decode(data: Any, other: Any = None, depth: int = 0) -> Any:
     ((tag, content),) = data.items()
     try:
         if tag == "i":
-            text = _typed(content, str)
+            text = typed(content, str)
             if len(text) > MAX_INT_BITS // 4 + 4:
                 raise WireError("an integer of more than eight million bits")
             return int(text, 16)
         if tag == "b":
-            return bytes.fromhex(_typed(content, str))
+            return bytes.fromhex(typed(content, str))
         if tag == "c":
-            return complex(_typed(content[0], float), _typed(content[1], float))
+            return complex(typed(content[0], float), typed(content[1], float))
         if tag in _CONTAINERS:
-            return _CONTAINERS[tag](decode(item, other, depth) for item in _typed(content, list))
+            return _CONTAINERS[tag](decode(item, other, depth) for item in typed(content, list))
         if tag == "x":
-            name, inner = _typed(content, list)
+            name, inner = typed(content, list)
             return _READERS[name](decode(inner, other, depth))
         if other is not None:
             return other(tag, content)

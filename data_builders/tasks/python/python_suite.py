@@ -37,7 +37,7 @@ from data_builders.tasks.python.python_environment import Environment, find_envi
 
 logger = get_logger(__name__)
 
-VERSION = 4
+VERSION = 5
 """Version of the snapshot format. If this number is increased, all snapshots are made again."""
 MAX_FILE = 16 << 20
 """Maximum size of an exported file in bytes."""
@@ -280,6 +280,8 @@ def _make_snapshot(
         name for name, file in collection["modules"] if file not in hidden and name != "conftest"
     ]
     _write_role(folder, roles["candidate"])
+    role = json.loads((folder / "tester.json").read_text(encoding="utf-8"))
+    _write_role(folder, role | {"modules": roles["candidate"]["modules"]})
     return data
 
 
