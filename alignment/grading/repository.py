@@ -182,7 +182,8 @@ def _verdict(run: ProgramRun, nonce: str, names: list[str], cpu: float) -> Verdi
     for name, result in zip(names, results, strict=True):
         outcome, detail = result.get("outcome"), short_text(result.get("detail"))[:300]
         if result.get("test") != name or report.get("gone") is not False:
-            checked.append(TestResult("died", "the program ended, or sent something out of turn"))
+            why = short_text(report.get("why"))[:200]
+            checked.append(TestResult("died", f"the program ended, or sent something out of turn: {why}".rstrip(": ")))
         elif outcome == "missing":
             return error("invalid_task", f"the snapshot has no test {name}")
         else:

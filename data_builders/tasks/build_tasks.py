@@ -26,6 +26,7 @@ from data_builders.storage.dataset import sorted_counts, write_card
 from data_builders.tasks.python.python_suite import MAX_FILE
 from data_builders.tasks.suite_settings import SuiteSettings, suite_card
 from data_builders.tasks.task_language import PYTHON, TASK_LANGUAGES, LanguageTasks
+from data_builders.tasks.task_tiers import ABOVE_SHARE, cap_forgeable, tier_lines
 from data_builders.tasks.validation import Maskable, TaskSettings
 
 
@@ -63,9 +64,11 @@ def build_tasks(settings: TaskBuilderSettings, context: BuildContext) -> dict[st
                 task_rows = tasks.rows("train", settings.context_characters)
                 clean = uncontaminated(task_rows, benchmarks, tasks.left_out)
                 final = cap_forgeable(clean, settings.settings.forgeable_share)
-                tasks.left_out["above_forgeable_share"] += len(clean) - len(final)
+                tasks.left_out[ABOVE_SHARE] += len(clean) - len(final)
                 rows += final
                 report[name] = tasks.report() | {"rows": len(final)}
+    for line in tier_lines(report):
+        logger.info("%s", line)
     write_rows(context.out / "tasks.jsonl", rows)
     (context.out / "account.json").write_text(json.dumps(report, indent=1), encoding="utf-8")
     if not rows:
@@ -111,7 +114,8 @@ def summary(rows: Sequence[dict[str, Any]], report: Mapping[str, Any]) -> dict[s
         removed.update({**language_report["dropped"], **language_report["left_out"]})
     return {
         "tasks": len(rows), "forgeable": sum(row["forgeable"] for row in rows),
-        "languages": sorted_counts(Counter(row["language"] for row in rows)), "removed": sorted_counts(removed), "repositories": report,
+        "languages": sorted_counts(Counter(row["language"] for row in rows)), "removed": sorted_counts(removed),
+        "tiers": tier_lines(report), "repositories": report,
     }  # fmt: skip
 
 
@@ -144,15 +148,3 @@ def write_rows(path: Path, rows: Sequence[dict[str, Any]]) -> None:
     with path.open("w", encoding="utf-8") as file:
         for row in rows:
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
-
-
-def cap_forgeable(rows: list[dict[str, Any]], share: float) -> list[dict[str, Any]]:
-    """Drop forgeable rows (whose tests run in the graded program's process) until they are at most `share` of all rows.
-
-    The forgeable rows with the best mutation scores are kept.
-    """
-    safe = [row for row in rows if not row["forgeable"]]
-    forgeable = [row for row in rows if row["forgeable"]]
-    limit = len(forgeable) if share >= 1 else int(share * len(safe) / (1 - share))
-    best = {row["id"] for row in sorted(forgeable, key=lambda row: (-row["mutation_score"], row["id"]))[:limit]}
-    return [row for row in rows if not row["forgeable"] or row["id"] in best]

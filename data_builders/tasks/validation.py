@@ -17,11 +17,15 @@ from pydantic import model_validator
 
 from alignment.evaluation.answer_forms import AnswerForm
 from alignment.grading import Grader, Limits, SandboxSettings, Verdict
+from alignment.grading.verdict import verdict_of
 from alignment.settings import Count, Positive, Settings, Share
 from data_builders.tasks.task_rows import contains_secret
+from data_builders.tasks.task_tiers import apart_reason
 
 TRIVIAL = "trivial_body_passes"
 """Reason of functions whose tests pass with a trivial body."""
+ENDS_ALL = ("timeout", "died", "memory")
+"""Reasons of verdicts in which the end of the program ended all tests."""
 REPEATS = 3
 """Number of runs in which the original body must pass the tests. This excludes functions with unstable tests."""
 
@@ -114,8 +118,12 @@ class Candidate(Generic[F]):
     """Mutation score: the share of mutants that fail the tests."""
     cpu: list[float] = field(default_factory=list)
     """CPU seconds of each grading of the original body, except the first grading."""
+    apart: str = ""
+    """Key of `task_tiers.APART_REASONS`: why the function is not of tier A. "" if tier A was not tried, or succeeded."""
     dropped: str = ""
     """Reason why the function can't become a task, or ""."""
+    detail: str = ""
+    """Why the original body failed a test in the last attempt, or ""."""
     busy: int = 0
     """Number of tests that were left out because they make too many calls (`TaskSettings.max_messages`)."""
 
@@ -212,6 +220,9 @@ class TaskValidator(Generic[F]):
             for tier in ("A", "B"):
                 chosen = [item for item in waiting if tier == "B" or item.function.plain]
                 self._try_tier(chosen, tier, settings, grader)
+                if tier == "A":
+                    for item in waiting:
+                        item.apart = _why_not_apart(item)
                 tried = {id(item) for item in chosen} if self.variants is not None else set()
                 waiting = [
                     item for item in waiting if not item.tier and item.dropped != TRIVIAL and id(item) not in tried
@@ -221,12 +232,14 @@ class TaskValidator(Generic[F]):
         first = self._grade(
             items, [item.covering for item in items], tier, grader, self.original, settings.max_messages
         )
+        first = self._repeat_one_by_one(items, first, tier, grader, settings.max_messages)
         passing = [tests_with_result(item.covering, verdict, True) for item, verdict in zip(items, first, strict=True)]
         masked = self._grade(items, passing, tier, grader, self.masked)
         left: list[tuple[Candidate[F], list[str]]] = []
         for item, original_verdict, names, masked_verdict in zip(items, first, passing, masked, strict=True):
             failing = tests_with_result(names, masked_verdict, False)
             tests = _affordable(item, original_verdict, failing, settings)
+            item.detail = original_verdict.detail if len(names) < len(item.covering) else ""
             if original_verdict.status == "error":
                 item.dropped = f"not_graded: {original_verdict.reason}"
             elif not names:
@@ -245,6 +258,28 @@ class TaskValidator(Generic[F]):
                     item.dropped = "unstable"
             left = [pair for pair, verdict in zip(left, again, strict=True) if verdict.status == "passed"]
         self._set_scores(left, tier, settings, grader)
+
+    def _repeat_one_by_one(
+        self, items: Sequence[Candidate[F]], verdicts: Sequence[Verdict], tier: str, grader: Grader, max_messages: int
+    ) -> list[Verdict]:
+        """Run the tests one by one if together they ended the program, because one test may have ended the others.
+
+        Only done for tier A, where some tests, for example with threads, cannot run.
+        """
+        ended = [
+            item for item, verdict in zip(items, verdicts, strict=True) if tier == "A" and verdict.reason in ENDS_ALL
+        ]
+        jobs = [
+            (self._row(item, [name], tier, max_messages), self.original(item.function))
+            for item in ended for name in item.covering
+        ]  # fmt: skip
+        single = iter(grader.grade_many(jobs))
+        repeated = {id(item): [next(single) for _ in item.covering] for item in ended}
+        combined = []
+        for item, verdict in zip(items, verdicts, strict=True):
+            results = [one.tests[0] for one in repeated.get(id(item), []) if one.tests]
+            combined.append(verdict_of(results) if results and len(results) == len(item.covering) else verdict)
+        return combined
 
     def _set_scores(
         self, pairs: Sequence[tuple[Candidate[F], list[str]]], tier: str, settings: TaskSettings, grader: Grader
@@ -311,6 +346,12 @@ class TaskValidator(Generic[F]):
         return {"kind": self.kind, "language": self.language, "entry_point": item.function.name, "tests": tests}
 
 
+def _why_not_apart(item: Candidate[Any]) -> str:
+    if item.tier:
+        return ""
+    return apart_reason(item.dropped, item.detail) if item.function.plain else "not_tried"
+
+
 def tests_of(
     suite: str, item: Candidate[Any], tier: str, visible: Sequence[str], hidden: Sequence[str]
 ) -> dict[str, Any]:
@@ -366,6 +407,7 @@ def account(candidates: Iterable[Candidate[Any]]) -> dict[str, Any]:
         "tier_a": sum(item.tier == "A" for item in valid), "tier_b": sum(item.tier == "B" for item in valid),
         "median_cpu_ms": round(1000 * statistics.median(cpu), 1) if cpu else 0.0,
         "dropped": _dropped_counts(items), "dropped_of_covered": _dropped_counts(covered),
+        "tier_b_reasons": dict(sorted(Counter(item.apart for item in valid if item.tier == "B").items())),
         "busy_tests_left_out": sum(item.busy for item in valid),
     }  # fmt: skip
 

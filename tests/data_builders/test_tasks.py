@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from corpus_helpers import run_builder, write_files
 
-from data_builders.tasks.build_tasks import cap_forgeable
+from data_builders.tasks.task_tiers import cap_forgeable, tier_lines
 from data_builders.tasks.validation import TaskSettings
 
 MODULE = '''"""Prices."""
@@ -114,7 +114,7 @@ pytestmark = pytest.mark.slow
 def test_functions_covered_by_two_tests_become_tasks_or_are_counted_by_reason(built: Any) -> None:
     rows, account = built[0]
     assert {row["entry_point"]: row["forgeable"] for row in rows} == {
-        "discount": False, "__init__": True, "add": True, "total": True,
+        "discount": False, "__init__": False, "add": False, "total": False,
     }  # fmt: skip
     assert account["covered_by_two"] == account["valid"] + sum(account["dropped_of_covered"].values())
 
@@ -209,6 +209,14 @@ def test_a_secret_near_a_function_is_redacted_in_the_prompt(
     assert (summary["tasks"], account["left_out"], account["redacted_contexts"]) == (4, {}, 4)
     shown = (tmp_path / "out" / "tasks.jsonl").read_text()
     assert "KEY = " in shown and key not in shown and "shop-of-grace" not in shown
+
+
+def test_the_report_says_which_setting_takes_the_forgeable_tasks_that_are_left_out() -> None:
+    counts = {"valid": 20, "tier_a": 12, "tier_b": 8, "rows": 17, "left_out": {"above_forgeable_share": 3}}
+    (line,) = tier_lines({"shop": counts | {"tier_b_reasons": {"not_tried": 2, "passes_objects": 6}}})
+    assert line.startswith("shop: 17 of 20 valid tasks are written; 12 are of tier A, 8 of tier B. Left out: 3 of tier B (15%")
+    assert "`settings.forgeable_share: 1` takes them" in line and "on 40% of the tasks" in line
+    assert line.index("cannot be copied (6)") < line.index("coroutine")
 
 
 def test_forgeable_tasks_are_capped_and_the_best_mutation_scores_stay() -> None:

@@ -18,10 +18,15 @@ from .proxy import PYTHON_EXCEPTIONS, Callback, CandidateGone, CandidateServer, 
 from .remote_object import NotPlain, RemoteObject
 from .repository_names import RepositoryNames
 from .shared_objects import SharedObjects
-from .test_classes import TestClasses, made_class, mixin_name
+from .test_classes import TestClasses, made_class, mixin_name, set_values
 from .tester_objects import TesterObjects
 
-LOCKS = (type(threading.Lock()), type(threading.RLock()))
+LOCKS: dict[type, str] = {
+    type(threading.Lock()): "RLock", type(threading.RLock()): "RLock", threading.Condition: "Condition", threading.Event: "Event",
+    threading.Semaphore: "Semaphore",
+}  # fmt: skip
+"""Types of locks, with the name of the class in `threading` that stands for a lock in the other process. Only one process
+runs at a time, so that each process can have its own lock."""
 MOST_ARGUMENTS = 100
 """Largest number of arguments of an exception that is copied."""
 
@@ -57,6 +62,7 @@ class CandidateObjects(SharedObjects):
         super().__init__(names, 1, server.other, server.special)
         self.classes: dict[int, type] = {}
         self.class_numbers: dict[type, int] = {}
+        self._unfinished: list[tuple[type, list[Any]]] = []
 
     def origin(self, kind: type) -> Any:
         number = self.class_numbers.get(kind)
@@ -72,6 +78,11 @@ class CandidateObjects(SharedObjects):
         kind = made_class(name, tuple(found), members, server.call_back, self.decode)
         self.classes[number] = kind
         self.class_numbers[kind] = number
+        self._unfinished.append((kind, members))
+
+    def _before_filling(self) -> None:
+        while self._unfinished:
+            set_values(*self._unfinished.pop(0), self.decode)
 
 
 class PeerServer(CandidateServer):
@@ -98,10 +109,13 @@ class PeerServer(CandidateServer):
         message = super().receive()
         if message.get("reset"):
             self.shared.clear()
-        self.shared.drop(message.get("drop", ()))
-        for description in message.get("classes", ()):
-            self.shared.define(description, self)
-        self.shared.apply(message.get("changes", []))
+        try:
+            self.shared.drop(message.get("drop", ()))
+            for description in message.get("classes", ()):
+                self.shared.define(description, self)
+            self.shared.apply(message.get("changes", []))
+        except Exception as error:  # such as a class of the tests that cannot be made here
+            message["problem"] = error
         return message
 
     def send(self, message: dict[str, Any]) -> None:
@@ -119,6 +133,8 @@ class PeerServer(CandidateServer):
         return self.shared.decode(data)
 
     def _do(self, request: dict[str, Any]) -> dict[str, Any]:
+        if "problem" in request:
+            raise request["problem"]
         depth = len(self._active)
         try:
             return super()._do(request)
@@ -159,7 +175,7 @@ class PeerServer(CandidateServer):
             return {"library": name}
         if isinstance(value, BaseException) and (name := library_names.library_name(kind)) is not None:
             return {"error": [{"library": name}, [self.encode(item) for item in value.args[:MOST_ARGUMENTS]]]}
-        return {"lock": self._hold(value)["r"]} if kind in LOCKS else self._hold(value)
+        return {"lock": [self._hold(value)["r"], LOCKS[kind]]} if kind in LOCKS else self._hold(value)
 
     def special(self, tag: str, content: Any) -> Any:
         """Decode an object that is neither plain data nor shared."""
@@ -179,9 +195,9 @@ class PeerServer(CandidateServer):
     def _peer(self, number: int, kind: str) -> Any:
         if number not in self.tokens:
             maker = {"function": Callback, "iterator": CallbackIterator}.get(kind)
-            if kind == "lock":
-                self.tokens[number] = lock = threading.RLock()
-                self._numbers[id(lock)] = [number, "lock"], lock
+            if kind in LOCKS.values():
+                self.tokens[number] = lock = getattr(threading, kind)()
+                self._numbers[id(lock)] = [number, kind], lock
             else:
                 self.tokens[number] = maker(self, number) if maker else Token(number)
         return self.tokens[number]
@@ -215,7 +231,7 @@ class PeerClient(TesterClient):
         self.named: set[str] = set()
         self.locks: dict[int, Any] = {}
         self.classes = TestClasses(names, root, lambda function: self._number(function, function))
-        self.shared = TesterObjects(names, self.classes, self._other, self._received)
+        self.shared = TesterObjects(names, self.classes, self._other, self._received, lambda value: id(value) in self.numbers)
         self._reset = False
         self._waiting = 0
         """Number of requests without a reply. It is above 1 while the candidate calls functions of the tester."""
@@ -265,9 +281,7 @@ class PeerClient(TesterClient):
         return self.shared.encode(value)
 
     def decode(self, data: Any) -> Any:
-        value = self.shared.decode(data)
-        self.shared.check(value)
-        return value
+        return self.shared.decode(data)
 
     def _described(self, error: Exception) -> dict[str, Any]:
         described = super()._described(error)
@@ -284,8 +298,7 @@ class PeerClient(TesterClient):
         try:
             error = self.shared.decode(reply["raised"])
         except wire.WireError as problem:
-            self.gone = True
-            raise CandidateGone(f"malformed data: {problem}") from None
+            raise self.lost(f"malformed data: {problem}") from None
         return error if isinstance(error, Exception) and self.shared.may_raise(type(error)) else fallback
 
     def _other(self, value: Any) -> Any:
@@ -305,7 +318,7 @@ class PeerClient(TesterClient):
             raise NotPlain(f"a {type(value).__name__} cannot be passed to the program: it is not plain data")
         if type(value) in LOCKS:
             handle = next((handle for handle, lock in self.locks.items() if lock is value), None)
-            return {"peer": [self._number(value, _refuse), "lock"]} if handle is None else {"r": handle}
+            return {"peer": [self._number(value, _refuse), LOCKS[type(value)]]} if handle is None else {"r": handle}
         if getattr(type(value), "__next__", None) is not None:
             return {"peer": [self._number(value, value.__next__), "iterator"]}
         if callable(value):
@@ -334,9 +347,9 @@ class PeerClient(TesterClient):
                 return self.owners[content[0]]
         if tag == "error" and type(content) is list and len(content) == 2:
             return self._error(*content)
-        if tag == "lock" and type(content) is int:
-            self._most_handle = max(self._most_handle, content)
-            return self.locks.setdefault(content, threading.RLock())
+        if tag == "lock" and type(content) is list and content[1:] in [[name] for name in LOCKS.values()]:
+            handle = wire.typed(content[0], int)
+            return self.locks.setdefault(handle, getattr(threading, content[1])())
         if tag == "r" and type(content) is int:
             self._most_handle = max(self._most_handle, content)
         return super()._proxy(tag, content)

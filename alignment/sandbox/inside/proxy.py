@@ -211,6 +211,8 @@ class TesterClient:
         self.most: float = float("inf")
         """Maximum of `sent`, the number of messages sent to the candidate."""
         self.gone = False
+        self.gone_because = ""
+        """Why `gone` was set."""
         self.functions: list[Any] = []
         """Functions of the tester that the candidate can call."""
         self.errors: list[str] = []
@@ -240,8 +242,7 @@ class TesterClient:
                 else:
                     raise ChannelError("a reply to no request")
         except (ChannelError, wire.WireError, ValueError) as error:
-            self.gone = True
-            raise CandidateGone(str(error)) from None
+            raise self.lost(str(error)) from None
 
     def send(self, message: dict[str, Any]) -> None:
         """Send a message to the candidate."""
@@ -254,6 +255,12 @@ class TesterClient:
             raise ChannelError("not a reply")
         return message
 
+    def lost(self, why: str) -> CandidateGone:
+        """Note that the candidate ended or broke the protocol. Return the exception that says so."""
+        self.gone = True
+        self.gone_because = self.gone_because or why
+        return CandidateGone(why)
+
     def value(self, **message: Any) -> Any:
         """Send a request and return the value in the reply. If the candidate raised an exception, raise it here."""
         reply = self.request(**message)
@@ -265,8 +272,7 @@ class TesterClient:
         try:
             return self.decode(reply["value"])
         except (wire.WireError, KeyError) as error:
-            self.gone = True
-            raise CandidateGone(f"malformed data: {error}") from None
+            raise self.lost(f"malformed data: {error}") from None
 
     def name(self, name: str) -> Any:
         """Return the candidate's global with this name. Raises LookupError if there is no such global."""
@@ -295,8 +301,7 @@ class TesterClient:
                 _overwrite(arguments[index], self.decode(new))
             return self.decode(reply["value"])
         except (wire.WireError, KeyError, TypeError, IndexError, ValueError) as error:
-            self.gone = True
-            raise CandidateGone(f"malformed data: {error}") from None
+            raise self.lost(f"malformed data: {error}") from None
 
     def encode(self, value: Any) -> Any:
         """Encode a value of the tester as JSON values."""
@@ -344,8 +349,7 @@ class TesterClient:
         """
         names, text = reply["error"], str(reply.get("text", ""))[:500]
         if type(names) is not list or not all(type(name) is str for name in names):
-            self.gone = True
-            raise CandidateGone("malformed data")
+            raise self.lost("malformed data")
         self.errors.append(f"{names[0] if names else 'Exception'}: {text}")
         for name in names:
             kind = PYTHON_EXCEPTIONS.get(name)

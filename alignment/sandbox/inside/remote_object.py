@@ -20,6 +20,10 @@ PLAIN_METHODS = {
 """Methods that tests may call on plain values, but not on a proxy. The last five names are from numpy and pandas."""
 
 
+READABLE = ("__name__", "__doc__", "__qualname__", "__module__", "__wrapped__", "__dict__")
+"""Special attributes of proxies that are forwarded: those that decorators copy (`functools.update_wrapper`)."""
+
+
 class NotPlain(BaseException):
     """Raised if a test needs a plain value, but the object is not plain data.
 
@@ -51,7 +55,7 @@ class RemoteObject:
         return value
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("__") and name not in ("__name__", "__doc__"):
+        if name.startswith("__") and name not in READABLE:
             raise AttributeError(name)
         value = self._client.value(do="get", object=self._handle, name=name)
         if name in PLAIN_METHODS and isinstance(value, RemoteObject) and not self._is_instance:

@@ -208,6 +208,7 @@ class SharedObjects:
                     raise wire.WireError("an object with two numbers")
                 self._add(number, value)
                 new.append(value)
+        self._before_filling()
         # Instances before dicts and sets: these call the methods `__hash__` and `__eq__` of the instances.
         for number, _, state in sorted(changes, key=lambda change: isinstance(self._objects[change[0]], dict | set)):
             self._known[number] = json.dumps(state)
@@ -216,6 +217,9 @@ class SharedObjects:
             except (TypeError, ValueError, KeyError, IndexError, AttributeError) as error:
                 raise wire.WireError(f"malformed state: {type(error).__name__}") from None
         return new
+
+    def _before_filling(self) -> None:
+        """Called when all objects of a message exist, before they get their states."""
 
     def _made(self, origin: Any) -> Any:
         if type(origin) is list and len(origin) == 2 and origin[0] == "builtin":

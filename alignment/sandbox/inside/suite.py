@@ -30,7 +30,7 @@ import types
 from collections.abc import Callable
 from typing import Any
 
-from . import collect, guard, peers, splice
+from . import collect, guard, peers, splice, unittest_tests
 from .channel import Channel, ChannelError
 from .repository_names import RepositoryNames
 
@@ -231,6 +231,7 @@ def run_proxied(parent: Channel, header: dict[str, Any]) -> int:
         return 0
     client = peers.PeerClient(Channel(PEER), WARM.names, WARM.root)
     client.shared.targets.update(functions)
+    unittest_tests.note_assert_raises(client.raised)
     try:
         client.name("target")
     except BaseException:
@@ -250,7 +251,7 @@ def run_proxied(parent: Channel, header: dict[str, Any]) -> int:
             detail = f"{type(swallowed).__name__} of the program ended a loop of the test"
             result |= {"outcome": "failed", "detail": detail}
         results.append({**result, "messages": client.sent - before})
-    parent.send({"nonce": header["nonce"], "results": results, "gone": client.gone, "errors": client.errors[-3:]})
+    parent.send({"nonce": header["nonce"], "results": results, "gone": client.gone, "why": client.gone_because})
     return 0
 
 
@@ -292,7 +293,7 @@ def run_in_process(parent: Channel, source: bytes, header: dict[str, Any]) -> in
     parent.descriptor = descriptor
     for place, name in enumerate(tests):
         results.append(run_test(name, _following(tests, place)))
-    parent.send({"nonce": nonce, "results": results, "gone": False, "errors": []})
+    parent.send({"nonce": nonce, "results": results, "gone": False})
     return 0
 
 

@@ -150,10 +150,21 @@ def made_class(
     namespace: dict[str, Any] = {}
     for attribute, how, content in members:
         if how == "value":
-            namespace[attribute] = decode(content)
+            namespace |= {attribute: decode(content)} if attribute.startswith("__") else {}
         elif how == "property":
             namespace[attribute] = property(*(function_for(part) if part is not None else None for part in content))
         else:
             wrapper: Any = {"staticmethod": staticmethod, "classmethod": classmethod}.get(how, lambda item: item)
             namespace[attribute] = wrapper(function_for(content))
     return types.new_class(name, bases, {}, lambda target: target.update(namespace))
+
+
+def set_values(kind: type, members: list[Any], decode: Callable[[Any], Any]) -> None:
+    """Set the attributes of a class of `made_class` that are no methods.
+
+    They are not set when the class is made: they may be shared objects that are received later, and `__set_name__` of a
+    descriptor has already run in the tester.
+    """
+    for attribute, how, content in members:
+        if how == "value" and not attribute.startswith("__"):
+            type.__setattr__(kind, attribute, decode(content))

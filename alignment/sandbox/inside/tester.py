@@ -82,7 +82,7 @@ def run(parent: Channel, peer: Channel, source: bytes, payload: dict[str, Any]) 
     except (SyntaxError, ValueError, RecursionError) as error:
         parent.send({**verdict, "task_error": f"the test code is not valid Python: {error}"})
         return 0
-    unittest_tests.note_assert_raises(record)
+    unittest_tests.note_assert_raises(client.raised)
     names = Names(client)
     names["__record__"] = record
     test_module = types.ModuleType("test")

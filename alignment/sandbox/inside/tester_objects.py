@@ -26,6 +26,13 @@ class TesterObjects(SharedObjects):
     The candidate may send instances of the repository's classes, of the classes of the tests that it was told about, and
     builtin containers. It may not put an object in the place of a method, and may not send an object that is equal to
     everything, even if the repository has such a class.
+
+    Args:
+        names: Paths of the objects of the repository.
+        classes: The classes of the tests.
+        other: Encodes a value that is neither plain data nor shared.
+        special: Decodes a value that is neither plain data nor shared.
+        is_sent: Whether an object is one of the tester's that was sent to the candidate.
     """
 
     __test__ = False  # no test class of pytest
@@ -36,8 +43,10 @@ class TesterObjects(SharedObjects):
         classes: TestClasses,
         other: Callable[[Any], Any],
         special: Callable[[str, Any], Any],
+        is_sent: Callable[[Any], bool],
     ) -> None:
         super().__init__(names, 0, other, special)
+        self._is_sent = is_sent
         self._classes = classes
         self.targets: set[types.FunctionType] = set()
         """The functions under test, which run in the candidate's process."""
@@ -66,8 +75,14 @@ class TesterObjects(SharedObjects):
             self.check(value)
         return new
 
+    def _tagged(self, tag: str, content: Any) -> Any:
+        value = super()._tagged(tag, content)
+        if tag in ("g", "v"):
+            self.check(value)
+        return value
+
     def check(self, value: Any) -> None:
-        """Raise WireError if an object claims to be equal to everything."""
+        """Raise WireError if an object that the candidate has made or chosen claims to be equal to everything."""
         kind = type(value)
         compare, differ = kind.__eq__, kind.__ne__
         if compare is object.__eq__ and differ is object.__ne__ or not kind.__flags__ & object_state.HEAP:
@@ -107,6 +122,9 @@ class TesterObjects(SharedObjects):
         self._pruned = 0
 
     def _allows(self, owner: Any, name: str, value: Any) -> bool:
-        plain = value is None or type(value) in (bool, int, float, str, bytes, tuple, *object_state.CONTAINERS)
         found = next((vars(kind)[name] for kind in type(owner).__mro__ if name in vars(kind)), None)
-        return plain or not isinstance(found, types.FunctionType | classmethod | staticmethod)
+        if not isinstance(found, types.FunctionType | classmethod | staticmethod):
+            return True
+        kept = (object_state.attributes(owner) or {}).get(name)
+        plain = value is None or type(value) in (bool, int, float, str, bytes, tuple, *object_state.CONTAINERS)
+        return plain or kept is value or self._is_sent(value)

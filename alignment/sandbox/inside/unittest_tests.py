@@ -7,6 +7,7 @@ import unittest
 from typing import Any
 
 from .record import Record
+from .steering import RaisedExceptions
 
 
 class _RecordingResult(unittest.TestResult):
@@ -43,16 +44,16 @@ class _RecordingResult(unittest.TestResult):
         self._record.failed_because(f"{test} passed, but is expected to fail")
 
 
-def note_assert_raises(record: Record) -> None:
-    """Make `assertRaises` tell the record which exceptions it handles.
+def note_assert_raises(raised: RaisedExceptions) -> None:
+    """Make `assertRaises` say which exceptions it handles.
 
-    The record recognizes handled exceptions by their traceback, which `assertRaises` removes.
+    Handled exceptions are recognized by their traceback, which `assertRaises` removes.
     """
     context: Any = unittest.case._AssertRaisesContext
     original = context.__exit__
 
     def leave(self: Any, kind: Any, error: BaseException | None, trace: Any) -> bool:
-        record.client.raised.discard(error)
+        raised.discard(error)
         return bool(original(self, kind, error, trace))
 
     context.__exit__ = leave

@@ -54,6 +54,13 @@ MOST_CONSTANTS, MOST_ARGUMENTS, MOST_ERRORS = 3, 4, 2
 """Maximum number of trivial bodies with constants that the original returns, with arguments, and with exceptions."""
 
 
+PROTOCOL_BODIES = {
+    "__next__": ("raise StopIteration",), "__getitem__": ("raise IndexError", "raise KeyError"), "__iter__": ("return iter(())",),
+    "__getattr__": ("raise AttributeError",), "__eq__": ("return NotImplemented",),
+}  # fmt: skip
+"""More trivial bodies of special methods: answers that end a loop, or that leave the question to another object."""
+
+
 def trivial_bodies(function: Function) -> list[str]:
     """Return bodies that ignore the task: they do nothing, return a constant or an argument, or raise an exception.
 
@@ -65,6 +72,7 @@ def trivial_bodies(function: Function) -> list[str]:
     ]
     errors = dict.fromkeys([ast.unparse(item) for item in raised if isinstance(item, ast.Name)] or ["ValueError"])
     answers = ["pass", *(f"raise {name}" for name in list(errors)[:MOST_ERRORS])]
+    answers += PROTOCOL_BODIES.get(function.qualname.rpartition(".")[2], ())
     if any(isinstance(part, ast.Yield | ast.YieldFrom) for part in nodes):
         answers += ["return\nyield", *(f"yield from {name}" for name in _arguments(function)[:1])]
     returned = [part.value for part in nodes if isinstance(part, ast.Return) and part.value is not None]
