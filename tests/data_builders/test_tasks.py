@@ -214,7 +214,9 @@ def test_a_secret_near_a_function_is_redacted_in_the_prompt(
 def test_the_report_says_which_setting_takes_the_forgeable_tasks_that_are_left_out() -> None:
     counts = {"valid": 20, "tier_a": 12, "tier_b": 8, "rows": 17, "left_out": {"above_forgeable_share": 3}}
     (line,) = tier_lines({"shop": counts | {"tier_b_reasons": {"not_tried": 2, "passes_objects": 6}}})
-    assert line.startswith("shop: 17 of 20 valid tasks are written; 12 are of tier A, 8 of tier B. Left out: 3 of tier B (15%")
+    assert line.startswith(
+        "shop: 17 of 20 valid tasks are written; 12 are of tier A, 8 of tier B. Left out: 3 of tier B (15%"
+    )
     assert "`settings.forgeable_share: 1` takes them" in line and "on 40% of the tasks" in line
     assert line.index("cannot be copied (6)") < line.index("coroutine")
 

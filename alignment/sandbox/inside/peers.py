@@ -14,7 +14,7 @@ from typing import Any
 
 from . import library_names, wire
 from .channel import ChannelError
-from .proxy import PYTHON_EXCEPTIONS, Callback, CandidateGone, CandidateServer, TesterClient
+from .proxy import PYTHON_EXCEPTIONS, Callback, CandidateServer, TesterClient
 from .remote_object import NotPlain, RemoteObject
 from .repository_names import RepositoryNames
 from .shared_objects import SharedObjects
@@ -231,7 +231,9 @@ class PeerClient(TesterClient):
         self.named: set[str] = set()
         self.locks: dict[int, Any] = {}
         self.classes = TestClasses(names, root, lambda function: self._number(function, function))
-        self.shared = TesterObjects(names, self.classes, self._other, self._received, lambda value: id(value) in self.numbers)
+        self.shared = TesterObjects(
+            names, self.classes, self._other, self._received, lambda value: id(value) in self.numbers
+        )
         self._reset = False
         self._waiting = 0
         """Number of requests without a reply. It is above 1 while the candidate calls functions of the tester."""
@@ -342,9 +344,11 @@ class PeerClient(TesterClient):
             )
         if tag == "class":
             return self.classes.at(content)
-        if tag == "peer" and type(content) is list and len(content) == 2:
-            if type(content[0]) is int and 0 <= content[0] < len(self.owners):
-                return self.owners[content[0]]
+        if tag == "peer":
+            number = content[0] if type(content) is list and len(content) == 2 else None
+            if type(number) is not int or not 0 <= number < len(self.owners):
+                raise wire.WireError("no such object of the tester")
+            return self.owners[number]
         if tag == "error" and type(content) is list and len(content) == 2:
             return self._error(*content)
         if tag == "lock" and type(content) is list and content[1:] in [[name] for name in LOCKS.values()]:

@@ -85,7 +85,7 @@ class TesterObjects(SharedObjects):
         """Raise WireError if an object that the candidate has made or chosen claims to be equal to everything."""
         kind = type(value)
         compare, differ = kind.__eq__, kind.__ne__
-        if compare is object.__eq__ and differ is object.__ne__ or not kind.__flags__ & object_state.HEAP:
+        if (compare is object.__eq__ and differ is object.__ne__) or not kind.__flags__ & object_state.HEAP:
             return
         if kind is RemoteObject or compare in self.targets or differ in self.targets:
             return
