@@ -19,6 +19,7 @@ from alignment.evaluation.answer_forms import AnswerForm
 from alignment.grading import Grader, Limits, SandboxSettings, Verdict
 from alignment.grading.verdict import verdict_of
 from alignment.settings import Count, Positive, Settings, Share
+from data_builders.tasks.body_copies import copies
 from data_builders.tasks.task_rows import contains_secret
 from data_builders.tasks.task_tiers import apart_reason
 
@@ -158,26 +159,6 @@ def make_candidate(
             item.covering = [item.covering[place] for place in sorted(drawn)]
         item.copies = copies(flat_texts, function.file, body)
     return item
-
-
-def copies(flat_texts: Mapping[str, str], file: str, body: str) -> list[str]:
-    """Return the other files that contain a copy of a function's body. A body of one or two lines is not searched.
-
-    Args:
-        flat_texts: maps the path of each file to its text, simplified by `flat`.
-        file: path of the function's file, which is left out of the result.
-        body: the body of the function.
-    """
-    flat_body = flat(body)
-    if flat_body.count("\n") < 2:
-        return []
-    return [path for path, text in flat_texts.items() if path != file and flat_body in text]
-
-
-def flat(text: str) -> str:
-    """Remove indentation, comment lines and blank lines, so that copies of code compare equal."""
-    lines = (line.strip() for line in text.split("\n"))
-    return "\n".join(line for line in lines if line and not line.startswith("#"))
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,8 @@ def has_state(kind: type) -> bool:
 def blank(kind: type) -> Any:
     """Make an instance without content. The class's ``__new__`` and ``__init__`` do not run."""
     base = base_of(kind)
-    return base.__new__(kind) if base is not object else object.__new__(kind)
+    make: Any = base.__new__
+    return make(kind)
 
 
 def slots(kind: type) -> Iterator[tuple[str, Any]]:
@@ -66,6 +67,42 @@ def attributes(value: Any) -> dict[str, Any] | None:
     except AttributeError:
         return None
     return found if type(found) is dict else None
+
+
+def parts(value: Any) -> list[Any]:
+    """Return the items and attributes of an object, with their keys and names.
+
+    An object whose parts are the same objects as before, in the same order, has the same state.
+    """
+    kind = type(value)
+    base = kind if kind in CONTAINERS else base_of(kind)
+    found: list[Any] = []
+    if issubclass(base, collections.OrderedDict):
+        items = list(collections.OrderedDict.items(value))
+        found += [key for key, _ in items] + [item for _, item in items]
+    elif issubclass(base, dict):
+        found += [*dict.keys(value), *dict.values(value)]
+    elif issubclass(base, list | set | collections.deque):
+        found += next(plain for plain in (list, set, collections.deque) if issubclass(base, plain)).__iter__(value)
+    if issubclass(base, collections.defaultdict):
+        found.append(collections.defaultdict.__dict__["default_factory"].__get__(value))
+    if kind in CONTAINERS:
+        return found
+    if issubclass(base, BaseException):
+        found += BaseException.__dict__["args"].__get__(value)
+    found.append(EMPTY)
+    if (named := attributes(value)) is not None:
+        found += [*named.keys(), *named.values()]
+    for name, descriptor in slots(kind):
+        try:
+            found += (name, descriptor.__get__(value, kind))
+        except AttributeError:
+            continue
+    return found
+
+
+EMPTY = object()
+"""Stands between the items and the attributes in the result of `parts`."""
 
 
 def read(value: Any, encode: Code) -> Any:

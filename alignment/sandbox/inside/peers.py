@@ -266,7 +266,7 @@ class PeerClient(TesterClient):
         if self._most_handle >= 0 or "serial" not in message:
             self.shared.visit_all()
         changes = self.shared.changes()
-        extra = {"changes": changes, "classes": self.classes.take_pending(self.encode)}
+        extra: dict[str, Any] = {"changes": changes, "classes": self.classes.take_pending(self.encode)}
         extra["changes"] = [*changes, *self.shared.changes()]  # the descriptions of classes may refer to more objects
         if self._reset:
             extra["reset"], self._reset = True, False
@@ -360,9 +360,10 @@ class PeerClient(TesterClient):
 
     def _error(self, kind: Any, arguments: Any) -> Exception:
         made = self.shared.decode(kind)
-        if not isinstance(made, type) or PYTHON_EXCEPTIONS.get(made.__name__) is not made:
+        known: Any = PYTHON_EXCEPTIONS.get(made.__name__) if isinstance(made, type) else None
+        if known is None or known is not made:
             raise wire.WireError("malformed data")
-        error = _made_error(made, [self.shared.decode(item) for item in wire.typed(arguments, list)[:MOST_ARGUMENTS]])
+        error = _made_error(known, [self.shared.decode(item) for item in wire.typed(arguments, list)[:MOST_ARGUMENTS]])
         if not isinstance(error, Exception):
             raise ChannelError("not an exception")
         return error

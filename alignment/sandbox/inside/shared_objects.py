@@ -20,6 +20,7 @@ object that the receiver does not know, and is None for a known object.
 from __future__ import annotations
 
 import json
+import operator
 import types
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -54,6 +55,12 @@ class SharedObjects:
         """The last state of each object that both processes know, as JSON."""
         self._visited: set[int] = set()
         self._queue: list[int] = []
+        self._parts: dict[int, tuple[list[Any], list[Any]]] = {}
+        """The parts of each object when both processes last had the same state, and the shared objects among them."""
+        self._referred: list[Any] = []
+        """Shared objects that the object refers to whose state is being read or filled."""
+        self._may_change = False
+        """Whether that object has a part that is sent as a copy and can change."""
 
     def clear(self) -> None:
         """Forget all shared objects, at the end of a test."""
@@ -61,6 +68,7 @@ class SharedObjects:
         self._objects.clear()
         self._numbers.clear()
         self._known.clear()
+        self._parts.clear()
         self._visited.clear()
         self._queue.clear()
 
@@ -70,6 +78,7 @@ class SharedObjects:
             if number in self._objects:
                 self._numbers.pop(id(self._objects.pop(number)), None)
                 self._known.pop(number, None)
+                self._parts.pop(number, None)
 
     # ---- what this process sends
 
@@ -95,6 +104,7 @@ class SharedObjects:
                 return {"v": [self.origin(kind), self.encode(_plain(value, base), depth + 1)]}
         if kind is types.MethodType and self._is_method(value):
             return {"bound": [self.encode(value.__self__, depth + 1), value.__name__]}
+        self._may_change = self._may_change or kind not in wire.UNCHANGING
         return wire.encode(value, self._other)
 
     def origin(self, kind: type) -> Any:
@@ -117,6 +127,7 @@ class SharedObjects:
         if number not in self._visited:
             self._visited.add(number)
             self._queue.append(number)
+        self._referred.append(value)
         return number
 
     def _add(self, number: int, value: Any) -> None:
@@ -134,7 +145,14 @@ class SharedObjects:
         while self._queue:
             number = self._queue.pop()
             value = self._objects[number]
+            parts = object_state.parts(value)
+            if self._is_unchanged(number, value, parts):
+                for referred in self._parts[number][1]:
+                    self._visit(referred)
+                continue
+            self._begin_parts()
             state = object_state.read(value, self.encode)
+            self._end_parts(number, parts)
             text = json.dumps(state)
             if self._known.get(number) != text:
                 origin = None if number in self._known else self._origin_of(value)
@@ -142,6 +160,22 @@ class SharedObjects:
                 self._known[number] = text
         self._visited.clear()
         return changed
+
+    def _is_unchanged(self, number: int, value: Any, parts: list[Any]) -> bool:
+        if number not in self._parts or type(value) is bytearray:
+            return False
+        known = self._parts[number][0]
+        return len(known) == len(parts) and all(map(operator.is_, known, parts))
+
+    def _begin_parts(self) -> None:
+        self._referred, self._may_change = [], False
+
+    def _end_parts(self, number: int, parts: list[Any]) -> None:
+        if self._may_change:
+            self._parts.pop(number, None)
+        else:
+            self._parts[number] = parts, self._referred
+        self._referred = []
 
     def _origin_of(self, value: Any) -> Any:
         path = self.names.path_of(value)
@@ -160,6 +194,7 @@ class SharedObjects:
         if tag == "m":
             if type(content) is not int or content not in self._objects:
                 raise wire.WireError("no such object")
+            self._referred.append(self._objects[content])
             return self._objects[content]
         if tag == "g":
             value = self.names.at(content)
@@ -212,10 +247,12 @@ class SharedObjects:
         # Instances before dicts and sets: these call the methods `__hash__` and `__eq__` of the instances.
         for number, _, state in sorted(changes, key=lambda change: isinstance(self._objects[change[0]], dict | set)):
             self._known[number] = json.dumps(state)
+            self._begin_parts()
             try:
                 object_state.fill(self._objects[number], state, self.decode, self._allows)
             except (TypeError, ValueError, KeyError, IndexError, AttributeError) as error:
-                raise wire.WireError(f"malformed state: {type(error).__name__}") from None
+                raise wire.WireError(f"malformed state: {type(error).__name__}: {error}") from None
+            self._parts.pop(number, None)  # read once more, because a part may be a copy that can change
         return new
 
     def _before_filling(self) -> None:

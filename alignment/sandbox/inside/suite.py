@@ -229,6 +229,7 @@ def run_proxied(parent: Channel, header: dict[str, Any]) -> int:
     if not functions:
         parent.send({"nonce": header["nonce"], "task_error": "the function is not loaded"})
         return 0
+    assert WARM is not None
     client = peers.PeerClient(Channel(PEER), WARM.names, WARM.root)
     client.shared.targets.update(functions)
     unittest_tests.note_assert_raises(client.raised)

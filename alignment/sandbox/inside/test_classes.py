@@ -152,7 +152,8 @@ def made_class(
         if how == "value":
             namespace |= {attribute: decode(content)} if attribute.startswith("__") else {}
         elif how == "property":
-            namespace[attribute] = property(*(function_for(part) if part is not None else None for part in content))
+            parts: list[Any] = [function_for(part) if part is not None else None for part in content]
+            namespace[attribute] = property(*parts)
         else:
             wrapper: Any = {"staticmethod": staticmethod, "classmethod": classmethod}.get(how, lambda item: item)
             namespace[attribute] = wrapper(function_for(content))

@@ -113,6 +113,7 @@ class TesterObjects(SharedObjects):
                 dropped.append(number)
                 del self._numbers[id(value)], self._objects[number]
                 self._known.pop(number, None)
+                self._parts.pop(number, None)
         del value
         self._pruned = len(self._objects)
         return dropped

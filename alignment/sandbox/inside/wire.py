@@ -134,6 +134,8 @@ _STANDARD: dict[type, Any] = {
     type(NotImplemented): lambda value: ("notimplemented", None),
     type(Ellipsis): lambda value: ("ellipsis", None),
 }
+UNCHANGING = frozenset(_STANDARD) - {collections.deque}
+"""Types of the standard library whose values never change."""
 _CONTAINERS: dict[str, Any] = {"t": tuple, "s": set, "f": frozenset, "d": dict}
 _READERS: dict[str, Any] = {
     "deque": lambda content: collections.deque(typed(content, list)),

@@ -28,6 +28,7 @@ from alignment.sandbox.slot import SandboxError, Slot
 from alignment.sandbox.toolchains import NoToolchain, toolchain
 from data_builders.repositories.sources import Reader, Repository, list_files
 from data_builders.repositories.text_decoding import decode, is_plain_path
+from data_builders.tasks.body_copies import flat
 from data_builders.tasks.javascript.javascript_runners import (
     SOURCE,
     TYPED,
@@ -42,7 +43,6 @@ from data_builders.tasks.javascript.javascript_runners import (
     setup_files,
 )
 from data_builders.tasks.python.python_suite import is_documentation, write_files
-from data_builders.tasks.validation import flat
 
 VERSION = 3
 """Version of the snapshot format. If this number is increased, all snapshots are made again."""

@@ -26,8 +26,8 @@ from alignment.sandbox.slot import SandboxError, SandboxUnavailable, Slot
 from alignment.sandbox.toolchains import toolchain
 from data_builders.repositories.sources import Reader, Repository, list_files
 from data_builders.repositories.text_decoding import decode, is_plain_path
+from data_builders.tasks.body_copies import flat
 from data_builders.tasks.python.python_suite import is_documentation, write_files
-from data_builders.tasks.validation import flat
 
 logger = get_logger(__name__)
 
@@ -56,7 +56,7 @@ class PreparedProject:
 
     @cached_property
     def flat(self) -> dict[str, str]:
-        """The texts of the files without tests, simplified by `validation.flat`, to search for copies of a body."""
+        """The texts of the files without tests, simplified by `body_copies.flat`, to search for copies of a body."""
         language = self.snapshot.language
         return {path: flat(text) for path, text in self.sources.items() if not language.is_test(path)}
 

@@ -17,6 +17,7 @@ from data_builders.cleaning.held_out import HELD_OUT_COLUMN
 from data_builders.parsing.python_functions import MASK, Function, definition
 from data_builders.repositories.sources import Repository
 from data_builders.tasks.advice import advice
+from data_builders.tasks.body_copies import flat
 from data_builders.tasks.python.needed_code import RepositoryCode
 from data_builders.tasks.python.python_coverage import CoverageMap, coverage_map
 from data_builders.tasks.python.python_mutants import indented, mutants, trivial_bodies
@@ -30,7 +31,6 @@ from data_builders.tasks.validation import (
     TaskSettings,
     TaskValidator,
     account,
-    flat,
     make_candidate,
     tests_of,
 )
