@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from alignment.logs import get_logger
 from alignment.settings import Positive
 from data_builders.builder import BuildContext
 from data_builders.cleaning.decontamination import Decontaminator
@@ -28,6 +29,8 @@ from data_builders.tasks.suite_settings import SuiteSettings, suite_card
 from data_builders.tasks.task_language import PYTHON, TASK_LANGUAGES, LanguageTasks
 from data_builders.tasks.task_tiers import ABOVE_SHARE, cap_forgeable, tier_lines
 from data_builders.tasks.validation import Maskable, TaskSettings
+
+logger = get_logger(__name__)
 
 
 class TaskBuilderSettings(Decontaminated):
