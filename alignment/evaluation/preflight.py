@@ -36,6 +36,8 @@ def check_checkpoint(model_path: str | Path, modes: Iterable[str], fim: bool = F
     """
     from transformers import AutoConfig, AutoTokenizer
 
+    if is_local_path(str(model_path)) and not Path(model_path).exists():
+        raise ValueError(f"there is no folder {model_path}: name a model's folder, or a model on the hub as OWNER/NAME")
     chat = "chat" in set(modes)
     try:
         config = AutoConfig.from_pretrained(model_path)
@@ -68,6 +70,11 @@ def check_checkpoint(model_path: str | Path, modes: Iterable[str], fim: bool = F
 
 
 NO_EOS = "no EOS: neither the tokenizer nor the generation config has one, so no completion would end by itself"
+
+
+def is_local_path(model: str) -> bool:
+    """Whether a text can only be a path, because names on the hub have the form `name` or `owner/name`."""
+    return model.startswith((".", "/", "~")) or model.count("/") > 1
 
 
 def _embedding_problems(folder: Path, config: Any, tokenizer: Any) -> Iterable[str]:

@@ -75,3 +75,9 @@ def test_damaged_weights_are_an_error(broken):
     (folder / "model.safetensors").write_bytes(b"\xff" * 100)
     with pytest.raises(ValueError, match=r"model\.safetensors is damaged"):
         check_checkpoint(folder, ["base"])
+
+
+@pytest.mark.parametrize("path", ["runs/shop/sft/model", "./model", "../model", "/srv/models/base"])
+def test_a_folder_that_does_not_exist_is_not_looked_up_on_the_hub(path):
+    with pytest.raises(ValueError, match=f"there is no folder {path}"):
+        check_checkpoint(path, ["base"])
