@@ -63,6 +63,7 @@ def test_each_test_reports_its_begin_before_anything_else_runs() -> None:
     ("{ for i, v := range all { _, _ = i, v } }", "all"), ("{ if v := f(); v { } }", "f"),
     ("{ switch v := a.(type) { case int: _ = v } }", "a"), ("{ _ = T{Field: value} }", "T value"),
     ("{ f := func(a int) int { return a + b }; f(1) }", "b"), ("{ type t struct{ a other }; var z t; _ = z }", "other"),
+    ("{ var r io.Reader = new(bytes.Buffer); _ = r }", "io bytes"), ("{ f := func(h hash.Hash) {}; f(nil) }", "hash"),
     ("{ var f func(x int); _ = f; _ = x }", "x"), ("{ _ = a.b.c(d) }", "a d"), ("{ x, err := g(); _, _ = x, err }", "g"),
 ])  # fmt: skip
 def test_names_are_resolved_by_the_scopes_of_the_language(body: str, names: str) -> None:
@@ -118,6 +119,13 @@ def test_the_prompt_shows_what_the_body_needs_and_nothing_else() -> None:
     assert needed.head.endswith("(int, error) {") and needed.tail == "}"
     needed = GoSource().needed(SOURCES, FUNCTIONS["Program"])
     assert "func Slug(name string) string" in needed.head and "ReplaceAll" not in needed.head
+
+
+def test_types_of_other_packages_are_no_unknown_names() -> None:
+    text = 'package p\n\nimport "io"\n\nfunc read(r io.Reader) []byte {\n\tb, _ := io.ReadAll(r)\n\treturn b\n}\n'
+    (function,) = go_functions("p.go", text)
+    needed = GoSource().needed({"p.go": text, "go.mod": "module a\n"}, function)
+    assert not needed.unresolved and '"io"' in needed.head
 
 
 def test_mutants_and_trivial_bodies_differ_from_the_original() -> None:

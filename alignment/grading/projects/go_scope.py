@@ -114,6 +114,8 @@ def _free(tree: SourceTree, node: Any, scopes: list[set[str]]) -> Iterator[Any]:
             skipped = [key]  # usually the name of a field
     elif kind == "selector_expression":
         skipped = [node.child_by_field_name("field")]
+    elif kind == "qualified_type":
+        skipped = [node.child_by_field_name("name")]  # a type of another package, such as `Reader` in `io.Reader`
     ids = {item.id for item in skipped if item is not None}
     for child in node.children:
         if child.id not in ids and child.is_named:
