@@ -82,7 +82,7 @@ def calibration_texts(rows: Iterable[Row], seed: int = 0, fim: float = 0.5) -> l
 
 
 def excerpts(texts: Sequence[str], characters: int, seed: int = 0) -> list[str]:
-    """Return an excerpt of each text in random order, and behind them the rest of the texts.
+    """Return an excerpt of each text in random order, and behind them the rest of the texts. A single text stays whole.
 
     The first rows of a corpus are often of one folder, and the first lines of a file are its license and imports. A
     comparison on excerpts of many files measures the code that the model was trained on.
@@ -92,6 +92,8 @@ def excerpts(texts: Sequence[str], characters: int, seed: int = 0) -> list[str]:
         characters: Maximum length of an excerpt. Each excerpt begins at a random line.
         seed: Seed of the order and of the lines.
     """
+    if len(texts) == 1:
+        return list(texts)
     generator = random.Random(seed)
     parts, rest = [], []
     for text in generator.sample(texts, len(texts)):
