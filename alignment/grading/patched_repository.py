@@ -11,6 +11,7 @@ import ast
 import json
 import secrets
 import sys
+from collections import Counter
 from collections.abc import Collection
 from functools import lru_cache
 from pathlib import Path
@@ -35,6 +36,14 @@ RESULT_BYTES = 16 << 10
 """Largest size of the result of one test."""
 TEST_TOOLS = frozenset({"pytest", "_pytest", "pluggy", "py", "hypothesis", "coverage", "xdist", "mock"})
 """Packages that changed code may not import, unless the file did so before."""
+REACH = frozenset(
+    ["modules", "meta_path", "_getframe", "_current_frames", "settrace", "setprofile", "f_back", "f_locals", "f_globals",
+     "f_code", "tb_frame", "tb_next", "gi_frame", "cr_frame", "ag_frame", "get_objects", "get_referrers", "get_referents",
+     "func_globals", "__globals__", "__builtins__", "__subclasses__", "__closure__", "__code__", "__import__", "gc",
+     "ctypes", "importlib", "builtins", "exec", "eval", "globals", "locals", "vars",
+     "getattr of a computed name", "sys"]
+)  # fmt: skip
+"""Restricted words by which code reaches the objects of the test runner. A patch may not use them more often than before."""
 
 
 class PatchedSuite:
@@ -85,6 +94,10 @@ def grade(suite: PatchedSuite, tests: PatchTests, patch: str, limits: Limits) ->
     except ProtectedFile as error:
         return failed("forbidden", str(error), len(names))
     known = frozenset(tests.get("names", ()))
+    if added := [use for path, content in changes.items() for use in _added_reach(snapshot, path, content) - known]:
+        return failed(
+            "forbidden", f"the patch adds a use of {min(added)!r}, which reaches the tests' process", len(names)
+        )
     guarded = {
         path: sorted(known | words_of_file(snapshot, path))
         for path, content in changes.items()
@@ -176,8 +189,21 @@ def restricted_words(snapshot: Snapshot, patch: str) -> list[str]:
     words: set[str] = set()
     for path, content in patched_files(snapshot, patch).items():
         if content is not None and path.endswith(".py"):
-            words |= _words(content) - words_of_file(snapshot, path)
+            words |= _words(content).keys() - words_of_file(snapshot, path)
+            words |= _added_reach(snapshot, path, content)
     return sorted(words)
+
+
+def _added_reach(snapshot: Snapshot, path: str, content: bytes | None) -> set[str]:
+    """Return the words of `REACH` that a patch uses in a file more often than the file before.
+
+    That a file uses `sys.modules` somewhere is no reason to allow another use, with which a patch could change the runner.
+    """
+    if content is None or not path.endswith(".py"):
+        return set()
+    file = snapshot.tree / path
+    before = _words(file.read_bytes()) if file.is_file() else Counter[str]()
+    return {word for word, count in _words(content).items() if word in REACH and count > before[word]}
 
 
 def words_of_file(snapshot: Snapshot, path: str) -> frozenset[str]:
@@ -194,12 +220,13 @@ def _words_of_path(path: Path) -> frozenset[str]:
     return frozenset(_words(path.read_bytes()))
 
 
-def _words(content: bytes) -> set[str]:
+def _words(content: bytes) -> Counter[str]:
+    """Count the uses of restricted words in a file."""
     try:
         nodes = list(ast.walk(ast.parse(content)))
-        return {word for node in nodes for word in (*guard.words(node), *guard.reading_words(node))}
+        return Counter(word for node in nodes for word in (*guard.words(node), *guard.reading_words(node)))
     except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return set()
+        return Counter()
 
 
 @lru_cache(maxsize=64)
