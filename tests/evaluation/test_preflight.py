@@ -77,7 +77,9 @@ def test_damaged_weights_are_an_error(broken):
         check_checkpoint(folder, ["base"])
 
 
-@pytest.mark.parametrize("path", ["runs/shop/sft/model", "./model", "../model", "/srv/models/base"])
-def test_a_folder_that_does_not_exist_is_not_looked_up_on_the_hub(path):
+@pytest.mark.parametrize("path", ["runs/shop/sft/model", "./model", "../model", "/srv/models/none"])
+def test_a_folder_that_does_not_exist_is_not_looked_up_on_the_hub(path, tmp_path, monkeypatch):
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
     with pytest.raises(ValueError, match=f"there is no folder {path}"):
         check_checkpoint(path, ["base"])
